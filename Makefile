@@ -1,0 +1,29 @@
+# Each target makes what it needs: a virtual environment with the pinned packages, then the command. A second call starts at once.
+
+PYTHON ?= python3
+RUN := .venv/bin
+
+.PHONY: app test lint clean
+
+app: .venv/app
+	$(RUN)/streamlit run app.py
+
+test: .venv/dev
+	$(RUN)/python -m pytest
+
+lint: .venv/dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+.venv/app: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(RUN)/pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/app
+	$(RUN)/pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,41 @@
+"""Image inverse problems with the prior implicit in a denoiser.
+
+>>> import invlib
+>>> prior = invlib.load("bf-unet-color")
+>>> x = invlib.load_image("photo.jpg")
+>>> operator = invlib.BlockAverage(x.shape[1:], factor=4)
+>>> result = invlib.restore(prior, operator, operator.measure(x), count=8, seed=0)
+>>> invlib.save_image(result.mean, "restored.png")
+"""
+
+from invlib.ascent import Restoration, Schedule, State, ascend, recur, restore, sample
+from invlib.checkpoints import CheckpointError, load
+from invlib.denoisers import Denoiser
+from invlib.images import ImageError, load_image, save_image
+from invlib.metrics import psnr, ssim
+from invlib.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows
+
+__all__ = [
+    "BlockAverage",
+    "Blur",
+    "CheckpointError",
+    "Denoiser",
+    "DenseRows",
+    "ImageError",
+    "LinearOperator",
+    "LowPass",
+    "Mask",
+    "Restoration",
+    "Schedule",
+    "State",
+    "StructuredRows",
+    "ascend",
+    "load",
+    "load_image",
+    "psnr",
+    "recur",
+    "restore",
+    "sample",
+    "save_image",
+    "ssim",
+]

@@ -1,0 +1,5 @@
+import sys
+
+from invlib.cli import main
+
+sys.exit(main())

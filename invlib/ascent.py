@@ -1,0 +1,357 @@
+"""Sampling the prior implicit in a denoiser, freely or given linear measurements.
+
+`ascend` is the coarse-to-fine stochastic ascent of Kadkhodaie & Simoncelli (2021), Algorithms 1 and 2; `recur` reaches
+the same quality in a fixed, much smaller number of evaluations. Both are generators of `State`: the caller shows,
+records or stops iterating, which is cancelling. `restore` and `sample` drain one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invlib.denoisers import Denoiser
+from invlib.operators import LinearOperator
+from invlib.runtime import Batched
+
+
+@dataclass(frozen=True)
+class State:
+    """One step of a sampler, for `count` samples that run together.
+
+    Attributes
+    ----------
+    step : 1, 2, ...
+    image : y_t, the noisy iterate, (count, C, H, W).
+    denoised : the denoiser's estimate of the clean image from the iterate before, made to agree with the measurements,
+        (count, C, H, W).
+    sigma : effective noise level that was measured before this step, ‖d_t‖ / √N, (count,).
+    predicted : the noise level that theory predicts (Eq. 5-6) for `ascend`, that the schedule sets for `recur`.
+    evaluations : denoiser calls per sample so far.
+    outcome : None while it runs; in the last state a sentence that says how it ended.
+    """
+
+    step: int
+    image: Tensor
+    denoised: Tensor
+    sigma: Tensor
+    predicted: float
+    evaluations: int
+    outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Noise levels for `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`.
+
+    A larger `rho` spends more of the evaluations at low noise.
+    """
+
+    evaluations: int = 20
+    sigma_0: float = 1.0
+    sigma_L: float = 0.01
+    rho: float = 3.0
+
+    def sigmas(self) -> list[float]:
+        """The levels, one per evaluation, falling."""
+        check_positive(evaluations=self.evaluations, sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho)
+        if self.sigma_L >= self.sigma_0:
+            raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
+        levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), self.evaluations)
+        return [float(level) for level in levels**self.rho]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of a run's history: mean over the samples still running."""
+
+    step: int
+    sigma: float
+    predicted: float
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What a run gives.
+
+    Attributes
+    ----------
+    samples : (count, C, H, W), not clipped.
+    mean : their average, the estimate of least squared error, (1, C, H, W).
+    std : their pixelwise standard deviation (zero for one sample), (1, C, H, W).
+    history : one `Step` per iteration.
+    evaluations : denoiser calls per sample.
+    seconds : wall-clock time.
+    outcome : a sentence that says how the run ended.
+    """
+
+    samples: Tensor
+    mean: Tensor
+    std: Tensor
+    history: list[Step] = field(repr=False)
+    evaluations: int
+    seconds: float
+    outcome: str
+
+
+def ascend(
+    denoiser: Denoiser,
+    operator: LinearOperator | None = None,
+    measurements: Tensor | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    h0: float = 0.01,
+    beta: float = 0.01,
+    sigma_0: float = 1.0,
+    sigma_L: float = 0.01,
+    count: int = 1,
+    seed: int = 0,
+    max_evaluations: int = 2000,
+) -> Iterator[State]:
+    """Coarse-to-fine stochastic ascent of the log density implicit in a denoiser.
+
+    Kadkhodaie & Simoncelli (2021), Algorithm 2; Algorithm 1 when there is no operator.
+
+    Parameters
+    ----------
+    denoiser : blind and bias-free.
+    operator, measurements : what was measured, `measurements = operator.measure(x)` for one image. None samples the
+        prior.
+    shape : (C, H, W) of the samples when there is no operator.
+    h0 : first step size, the fraction of the denoiser's correction that is taken, in (0, 1].
+    beta : 1 injects no noise; the smaller, the more noise, the slower and the more diverse, in (0, 1].
+    sigma_0, sigma_L : noise level of the start and of the end; the image's range is 1.
+    count : samples, run as a batch. A sample leaves the batch when it has converged.
+    seed : sample i depends on `(seed, i)` only.
+    max_evaluations : give up after this many steps.
+
+    Yields
+    ------
+    A `State` per step; `denoised` of the last one is the result, one last denoising of the final iterate. Its `outcome`
+    says whether the samples converged, hit the cap, or diverged (then the last finite iterate is kept).
+
+    Raises
+    ------
+    ValueError : a parameter is out of range.
+    """
+    check_positive(h0=h0, beta=beta, sigma_0=sigma_0, sigma_L=sigma_L, max_evaluations=max_evaluations)
+    if h0 > 1 or beta > 1:
+        raise ValueError(f"h0 and beta must be at most 1, got h0 = {h0:g} and beta = {beta:g}")
+    if sigma_L >= sigma_0:
+        raise ValueError(f"sigma_L ({sigma_L:g}) must be below sigma_0 ({sigma_0:g})")
+    problem = _Problem(denoiser, operator, measurements, shape, count, seed)
+
+    y = problem.start(sigma_0)
+    x_hat = y.clone()
+    sigma = torch.full((count,), sigma_0)
+    running = torch.arange(count)
+    predicted = 0.0
+    outcome = None
+    t = 0
+    while outcome is None:
+        t += 1
+        h = h0 * t / (1 + h0 * (t - 1))
+        x_hat[running] = problem.denoise(y[running])
+        d = x_hat[running] - y[running]  # (I - MMᵀ) f(y) + M (m - Mᵀy)
+        sigma_t = d.square().mean((1, 2, 3)).sqrt()
+        sigma[running] = sigma_t.cpu()
+        gamma = math.sqrt((1 - beta * h) ** 2 - (1 - h) ** 2) * sigma_t
+        predicted = (1 - beta * h) * predicted if t > 1 else float(sigma_t.mean())
+
+        finite = bool(torch.isfinite(sigma_t).all()) and float(sigma_t.max()) < 10 * sigma_0
+        if finite:
+            y[running] += h * d + gamma.view(-1, 1, 1, 1) * problem.noise(running)
+            running = running[sigma[running] > sigma_L]
+        if not finite:
+            outcome = (
+                f"diverged at step {t}: the noise level left the range it started in; try a smaller h0 or another prior"
+            )
+        elif len(running) == 0:
+            outcome = f"converged to σ ≤ {sigma_L:g} in {t + 1} evaluations"
+        elif t + 1 >= max_evaluations:
+            outcome = f"stopped at the cap of {max_evaluations} evaluations with σ = {float(sigma.max()):.3g}"
+        if outcome is not None and finite:
+            x_hat = problem.evaluate(y)
+        # The caller may keep states: each has its own tensors.
+        yield State(t, y.clone(), x_hat.clone(), sigma.clone(), predicted, t if outcome is None else t + 1, outcome)
+
+
+def recur(
+    denoiser: Denoiser,
+    operator: LinearOperator | None = None,
+    measurements: Tensor | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    schedule: Schedule | None = None,
+    count: int = 1,
+    seed: int = 0,
+) -> Iterator[State]:
+    """Denoise, impose the measurements, add fresh noise of the next lower level, and again.
+
+    The recursion of Wang, Yu & Zhang (DDNM, 2023), which needs no noise level as input here because the denoiser is
+    blind: a bias-free network scales with its input. Parameters and states as in `ascend`.
+
+    schedule : noise levels; `default_schedule(operator)` if None.
+    """
+    schedule = default_schedule(operator) if schedule is None else schedule
+    problem = _Problem(denoiser, operator, measurements, shape, count, seed)
+    everyone = torch.arange(count)
+
+    levels = schedule.sigmas()
+    y = problem.start(levels[0])
+    for t, (level, following) in enumerate(zip(levels, [*levels[1:], 0.0], strict=True), start=1):
+        x_hat = problem.denoise(y)
+        sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
+        if not bool(torch.isfinite(sigma).all()):
+            yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the prior gave numbers that are not finite")
+            return
+        y = x_hat + following * problem.noise(everyone) if following else x_hat
+        yield State(t, y, x_hat, sigma, level, t, None if following else f"finished its {t} evaluations")
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": ascend}
+
+
+def default_schedule(operator: LinearOperator | None) -> Schedule:
+    """As few evaluations as lose nothing.
+
+    Twenty do where the measurements fix the coarse picture (block averages, low frequencies). Where the picture has to
+    form from noise, it does so at middling noise levels and wants about a hundred.
+    """
+    return Schedule(20) if operator is not None and operator.fixes_coarse_picture else Schedule(100)
+
+
+def restore(
+    denoiser: Denoiser,
+    operator: LinearOperator,
+    measurements: Tensor,
+    *,
+    sampler: str = "fast",
+    count: int = 1,
+    seed: int = 0,
+    **settings: object,
+) -> Restoration:
+    """Draw `count` samples from the prior that agree with the measurements.
+
+    Parameters
+    ----------
+    denoiser, operator, measurements, count, seed : as in `ascend`.
+    sampler : "fast" (`recur`) or "paper" (`ascend`).
+    settings : further arguments of the sampler: `schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`, `max_evaluations`.
+    """
+    return collect(_sampler(sampler)(denoiser, operator, measurements, count=count, seed=seed, **settings))
+
+
+def sample(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    *,
+    sampler: str = "paper",
+    count: int = 1,
+    seed: int = 0,
+    **settings: object,
+) -> Restoration:
+    """Draw `count` images of `shape` (C, H, W) from the prior alone. Parameters as in `restore`."""
+    return collect(_sampler(sampler)(denoiser, shape=shape, count=count, seed=seed, **settings))
+
+
+def collect(states: Iterable[State]) -> Restoration:
+    """Run a sampler to its end."""
+    started = time.perf_counter()
+    history: list[Step] = []
+    state = None
+    for state in states:
+        history.append(Step(state.step, float(state.sigma.mean()), state.predicted, state.evaluations))
+    if state is None or state.outcome is None:
+        raise ValueError("the sampler stopped before its end, so there is no result to collect")
+    return Restoration(
+        samples=state.denoised,
+        mean=state.denoised.mean(0, keepdim=True),
+        std=state.denoised.std(0, keepdim=True, correction=min(1, len(state.denoised) - 1)),
+        history=history,
+        evaluations=state.evaluations,
+        seconds=time.perf_counter() - started,
+        outcome=state.outcome,
+    )
+
+
+class _Problem:
+    """A denoiser with or without measurements: where a sampler starts, its estimates, its noise."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        operator: LinearOperator | None,
+        measurements: Tensor | None,
+        shape: Sequence[int] | None,
+        count: int,
+        seed: int,
+    ) -> None:
+        if (operator is None) != (measurements is None):
+            raise ValueError("give the operator and its measurements together, or neither")
+        if operator is None and shape is None:
+            raise ValueError("give the shape (C, H, W) of the samples, or an operator and its measurements")
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        self.shape = tuple(operator.image_shape if operator is not None else shape or ())
+        if len(self.shape) != 3 or self.shape[0] != denoiser.channels:
+            raise ValueError(
+                f"the prior is for images of {denoiser.channels} channels, and the image has shape {self.shape}"
+            )
+        self.device = next(denoiser.parameters()).device
+        self.count = count
+        self.evaluate_noise = Batched(denoiser)
+        self.operator = None if operator is None else operator.to(self.device)
+        self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device)
+        if not bool(torch.isfinite(self.measurements).all()):
+            raise ValueError("the measurements hold numbers that are not finite")
+        # One stream of noise per sample, so that sample 3 of 8 equals sample 3 of 4.
+        seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in range(count))
+        self.generators = [torch.Generator(self.device).manual_seed(int(number)) for number in seeds]
+
+    def start(self, sigma_0: float) -> Tensor:
+        """y_0 ~ N(½ (1 - MMᵀ1) + M m, σ_0² I): grey where nothing was measured."""
+        mean = torch.full((1, *self.shape), 0.5, device=self.device)
+        if self.operator is not None:
+            mean = mean - self.operator.project(mean) + self.operator.adjoint(self.measurements)
+        return mean + sigma_0 * self.noise(range(self.count))
+
+    def noise(self, indices: Iterable[int]) -> Tensor:
+        """White Gaussian noise from the streams of some of the samples: (len(indices), C, H, W)."""
+        return torch.stack(
+            [torch.randn(self.shape, generator=self.generators[index], device=self.device) for index in indices]
+        )
+
+    def evaluate(self, y: Tensor) -> Tensor:
+        """The denoiser's estimate of the clean image, x̂ = y + f(y)."""
+        return y - self.evaluate_noise(y)
+
+    def denoise(self, y: Tensor) -> Tensor:
+        """The estimate with its measured part replaced by what was measured: x̂ + M (m - Mᵀx̂).
+
+        Less y, this is the gradient of Eq. 7, (I - MMᵀ) f(y) + M (m - Mᵀy), with one product less.
+        """
+        x_hat = self.evaluate(y)
+        if self.operator is None:
+            return x_hat
+        return x_hat + self.operator.adjoint(self.measurements - self.operator.measure(x_hat))
+
+
+def _sampler(name: str) -> Callable[..., Iterator[State]]:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
+def check_positive(**parameters: float) -> None:
+    """Raise a ValueError that names the first parameter that is not a positive number."""
+    for name, value in parameters.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number, got {value}")

@@ -1,0 +1,43 @@
+"""How well a prior denoises: PSNR against noise level, the measure of the weights we ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from invlib.denoisers import Denoiser
+from invlib.images import list_images, load_image
+from invlib.metrics import psnr_all_channels
+
+SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+def denoising(
+    prior: Denoiser, folder: Path, sigmas: Sequence[float] = SIGMAS, seed: int = 0
+) -> Iterator[dict[str, float]]:
+    """Denoise every picture of a folder at every noise level.
+
+    Sizes are cropped to multiples of 8 and the noise is not clipped. PSNR is over all channels, in dB.
+
+    Yields
+    ------
+    One row per picture: noise level (as text) to PSNR.
+    """
+    device = next(prior.parameters()).device
+    for path in list_images(folder):
+        x = load_image(path, channels=prior.channels)
+        x = x[..., : x.shape[-2] // 8 * 8, : x.shape[-1] // 8 * 8]
+        row = {}
+        for sigma in sigmas:
+            y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+            with torch.inference_mode():
+                x_hat = y - prior(y.to(device)).cpu()
+            row[f"{sigma:g}"] = float(psnr_all_channels(x_hat, x))
+        yield row
+
+
+def average(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of every column."""
+    return {column: round(sum(row[column] for row in rows) / len(rows), 3) for column in rows[0]}

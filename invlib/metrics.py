@@ -1,0 +1,108 @@
+"""PSNR, SSIM and the spread of samples, as the papers' tables use them.
+
+Images are (batch, channels, height, width) in [0, 1]; `truth` may be one image (1, channels, height, width) for the
+whole batch. Scores are float64, one an image. Nothing is clipped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+LUMA = (65.481, 128.553, 24.966)
+"""ITU-R BT.601: Y = 16 + 65.481 R + 128.553 G + 24.966 B for R, G, B in [0, 1]."""
+
+
+def psnr(image: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
+
+    Colour images are compared on the luma Y of ITU-R BT.601, with a peak of 255 although Y spans only 16 to 235; grey
+    ones as they are. See `psnr_all_channels` for the plain figure.
+    """
+    image, truth = _pair(image, truth)
+    difference = image - truth
+    if difference.shape[1] == 3:
+        weights = torch.tensor(LUMA, dtype=torch.float64, device=difference.device) / 255
+        difference = torch.einsum("bchw,c->bhw", difference, weights)
+    return _decibels(difference)
+
+
+def psnr_all_channels(image: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB over all channels, the usual figure for denoising: (batch,)."""
+    image, truth = _pair(image, truth)
+    return _decibels(image - truth)
+
+
+def ssim(image: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, 7×7 windows, mean over channels): (batch,)."""
+    return _structural_similarity(image, truth, data_range=1)
+
+
+def ssim_paper(image: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
+
+    Their figures come from a data range of 2, which scikit-image before 0.18 assumed for floats, and are higher than
+    those of `ssim`. For comparison with the paper only.
+    """
+    return _structural_similarity(image, truth, data_range=2)
+
+
+class Ensemble(NamedTuple):
+    """How far samples are from one another and from the truth.
+
+    Attributes
+    ----------
+    variance : of the samples, unbiased, averaged over pixels, times 1 + 1/n: what `error` is expected to be if the
+        truth is one more sample from the same distribution.
+    error : mean squared error of the samples' average.
+    """
+
+    variance: float
+    error: float
+
+
+def ensemble(samples: Tensor, truth: Tensor) -> Ensemble:
+    """Variance and error of `samples` (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W)."""
+    if len(samples) < 2 or len(truth) != 1:
+        raise ValueError(f"expected two samples or more of one image, got {len(samples)} samples of {len(truth)}")
+    samples, truth = _pair(samples, truth)
+    variance = samples.var(0).mean() * (1 + 1 / len(samples))
+    return Ensemble(variance.item(), (samples.mean(0) - truth[0]).square().mean().item())
+
+
+def spread_skill(samples: Tensor, truth: Tensor) -> float:
+    """Spread-skill ratio `sqrt((1 + 1/n) V / E)` of n ≥ 2 samples (n, C, H, W) of one image `truth` (1, C, H, W).
+
+    V is the variance of the samples and E the squared error of their average (Fortin et al. 2014). The ratio is 1 for
+    samples from the true posterior and below 1 when they are too alike; without any error it is infinite or NaN.
+    """
+    return pooled_spread_skill([ensemble(samples, truth)])
+
+
+def pooled_spread_skill(ensembles: Iterable[Ensemble]) -> float:
+    """Spread-skill ratio over several images: the square root of the ratio of the mean variance to the mean error."""
+    variance, error = torch.tensor(list(ensembles), dtype=torch.float64).mean(0)
+    return (variance / error).sqrt().item()
+
+
+def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, `truth` expanded to the batch."""
+    if image.ndim != 4 or truth.ndim != 4 or image.shape[1:] != truth.shape[1:] or len(truth) not in (1, len(image)):
+        shapes = f"{tuple(image.shape)} and {tuple(truth.shape)}"
+        raise ValueError(f"image and truth must be (batch, C, H, W) of the same size, got {shapes}")
+    return image.double(), truth.double().expand(image.shape)
+
+
+def _decibels(difference: Tensor) -> Tensor:
+    return -10 * difference.square().flatten(1).mean(1).log10()
+
+
+def _structural_similarity(image: Tensor, truth: Tensor, data_range: float) -> Tensor:
+    pairs = zip(*(tensor.detach().cpu().numpy() for tensor in _pair(image, truth)), strict=True)
+    scores = [structural_similarity(one, other, data_range=data_range, channel_axis=0) for one, other in pairs]
+    return torch.from_numpy(np.array(scores, np.float64)).to(image.device)

@@ -1,0 +1,87 @@
+"""What machine this is: device, precision, threads. Nothing else in the library asks."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def default_device() -> torch.device:
+    """The device that work runs on: CUDA when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The precision that convolutions run in on `device`.
+
+    bfloat16 where the hardware multiplies it natively, float32 elsewhere: on a CPU without AMX or
+    AVX-512 bf16, emulated bfloat16 is several times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # The name of the AVX-512 bf16 test changed between torch releases; the AMX one is the same question for our
+    # purpose.
+    avx512_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() or avx512_bf16() else torch.float32
+
+
+def prepare(module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Module:
+    """Move a network to the device, memory layout and precision it runs fastest in, ready for inference.
+
+    Parameters
+    ----------
+    module : the network, changed in place.
+    device : where to run; `default_device()` if None.
+    dtype : precision of the weights; `fast_dtype(device)` if None.
+    """
+    device = default_device() if device is None else torch.device(device)
+    # PyTorch's stubs lack the overload of `to` that takes a memory format.
+    module.to(device=device, dtype=dtype or fast_dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.eval().requires_grad_(False)
+
+
+def set_threads(count: int | None = None) -> int:
+    """Use `count` CPU threads (OMP_NUM_THREADS, or all cores this process may run on) and return the number."""
+    if count is None:
+        count = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(max(1, count))
+    return torch.get_num_threads()
+
+
+class Batched:
+    """Calls a network on as many images at once as memory allows.
+
+    When a call runs out of memory, the batch is halved, for this call and for those that follow; with a single image
+    the error is passed on as a `MemoryError` that says so.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.size: int | None = None
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """`network(images)`, (batch, ...) to (batch, ...)."""
+        while True:
+            size = self.size or len(images)
+            try:
+                return torch.cat([self.network(part) for part in images.split(size)])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    message = f"not enough memory for one image of {tuple(images.shape[1:])}; use a smaller picture"
+                    raise MemoryError(message) from error
+            if images.is_cuda:
+                torch.cuda.empty_cache()
+            self.size = size // 2
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch failed to allocate, on an accelerator or on the CPU (which has no exception type of its own)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,308 @@
+"""The recipe for a blind denoiser: crops plus Gaussian noise of every level, in one file to read top to bottom.
+
+A run is a function of its `Recipe` and its data: batch `n` depends on the seed and `n` only, and everything else is in
+the state file, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from invlib import runtime
+from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser
+from invlib.training.data import Crops, load_training_set
+from invlib.training.muon import Muon
+
+MUON_RATIO = 20
+VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a run depends on besides the pictures.
+
+    Half of the noise levels are uniform on [0, 1] and half log-uniform from `sigma_min` to 1, so that the fine end,
+    where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is divided by σ + .02:
+    a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
+
+    `optimizer` is "adamw", or "muon" for the inner convolutions with AdamW for the rest: on BF-CNN Muon needs less than
+    half the steps (see training/README.md). Its step is `MUON_RATIO` times the learning rate.
+    """
+
+    architecture: str = "BFUNet"
+    channels: int = 3
+    steps: int = 7600
+    batch: int = 32
+    crop: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.998
+    sigma_min: float = 0.005
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: the loss of this step, seconds in all, and PSNR on the validation set when it was measured."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    psnr: dict[str, float] | None = None
+
+
+def draw_sigmas(count: int, sigma_min: float, generator: torch.Generator) -> Tensor:
+    """Noise levels for a batch, half uniform and half log-uniform: (count, 1, 1, 1)."""
+    uniform = torch.rand(count, generator=generator)
+    log_uniform = torch.exp(math.log(sigma_min) * torch.rand(count, generator=generator))
+    return torch.where(torch.arange(count) % 2 == 0, uniform, log_uniform).view(-1, 1, 1, 1)
+
+
+def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The noisy crops of a step, their noise, and its level: (batch, C, H, W) twice, (batch, 1, 1, 1)."""
+    x = crops.batch(step, recipe.batch)
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, generator).to(x.device)
+    noise = sigma * torch.randn(x.shape, generator=generator).to(x.device)
+    return (x + noise).contiguous(memory_format=torch.channels_last), noise, sigma
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to 1 % of the peak."""
+    warm = min(1.0, (step + 1) / recipe.warmup)
+    fraction = min(1.0, step / recipe.steps)
+    return recipe.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
+    """Start from another network of the same architecture, also across colour and grey.
+
+    From colour to grey the first layer is summed and the last averaged over the colours (a grey picture is a colour
+    picture with equal channels); from grey to colour each colour gets an equal share.
+
+    Parameters
+    ----------
+    net, source : the new network and the one it starts from, which may be folded.
+    y : noisy crops, on which the scales of a folded BF-CNN are set so that training starts with the same function.
+    """
+    state = source.state_dict()
+    if net.channels != source.channels:
+        first, last = (key for key in state if state[key].shape != net.state_dict()[key].shape)
+        state[first] = mix_colours(state[first], source.channels, net.channels, dim=1) * source.channels / net.channels
+        state[last] = mix_colours(state[last], source.channels, net.channels, dim=0)
+    net.load_state_dict(state, strict=not isinstance(net, BFCNN))
+    if isinstance(net, BFCNN) and isinstance(source, BFCNN) and source.folded:
+        net.set_scales(y)
+
+
+def mix_colours(kernel: Tensor, source: int, target: int, dim: int) -> Tensor:
+    """A kernel whose dimension `dim` has `target` colours, each the average over the `source` colours."""
+    grey = kernel.unflatten(dim, (source, -1)).mean(dim, keepdim=True)
+    return torch.cat([grey] * target, dim).flatten(dim, dim + 1)
+
+
+@torch.inference_mode()
+def validate(net: Denoiser, pictures: list[Tensor], device: torch.device, limit: int = 256) -> dict[str, float]:
+    """Mean PSNR in dB over all channels, per noise level, on the middle of each picture; the noise is not clipped."""
+    psnr: dict[str, float] = {}
+    for sigma in VALIDATION_SIGMAS:
+        values = []
+        for index, picture in enumerate(pictures):
+            height, width = (min(side, limit) for side in picture.shape[-2:])
+            top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
+            x = picture[None, :, top : top + height, left : left + width].to(device).float() / 255
+            noise = sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(device)
+            with torch.autocast(device.type, runtime.fast_dtype(device)):
+                error = net(x + noise) - noise
+            values.append(-10 * math.log10(error.square().mean().item()))
+        psnr[f"{sigma:g}"] = round(sum(values) / len(values), 3)
+    return psnr
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    state_file: Path,
+    *,
+    source: Denoiser | None = None,
+    compiled: bool = False,
+    save_every: float = 120.0,
+    validate_every: int = 500,
+) -> Iterator[Progress]:
+    """Train a denoiser, yielding after every step; stop iterating to pause, call again to go on.
+
+    Parameters
+    ----------
+    recipe : what to train.
+    data : folder of photographs, or of MNIST's idx files.
+    state_file : network, averaged network and optimiser are kept here every `save_every` seconds and at the end; a run
+        whose state file exists goes on from it.
+    source : start from this network instead of random weights.
+    compiled : let `torch.compile` fuse what lies between the convolutions (needs a C++ compiler; twice as fast for
+        BF-CNN).
+
+    Raises
+    ------
+    ValueError : the state file belongs to another recipe, or the data cannot be used.
+    """
+    device = runtime.default_device()
+    pictures, validation, augment = load_training_set(data, recipe.channels, recipe.seed)
+    crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
+    torch.manual_seed(recipe.seed)
+    net = ARCHITECTURES[recipe.architecture](recipe.channels)
+    if source is not None:
+        y, _, _ = noisy_batch(crops, recipe, 0)
+        warm_start(net, source, y.cpu())
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = ARCHITECTURES[recipe.architecture](recipe.channels).to(device).eval()
+    average.load_state_dict(net.state_dict())
+    optimizers = build_optimizers(recipe, net)
+    first, seconds = load_state(state_file, recipe, net, average, optimizers)
+    forward = torch.compile(net) if compiled else net
+
+    started, saved = time.monotonic() - seconds, seconds
+    for step in range(first, recipe.steps):
+        net.train()
+        y, noise, sigma = noisy_batch(crops, recipe, step)
+        with torch.autocast(device.type, runtime.fast_dtype(device)):
+            error = forward(y) - noise
+        loss = (error.square().mean((1, 2, 3)) / (sigma.flatten() + 0.02)).mean()
+        net.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for optimizer in optimizers:
+            rate = learning_rate(step, recipe) * (MUON_RATIO if isinstance(optimizer, Muon) else 1)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+        update_average(average, net, min(recipe.ema, (step + 1) / (step + 10)))
+
+        seconds = time.monotonic() - started
+        last = step + 1 == recipe.steps
+        measured = last or (step + 1) % validate_every == 0
+        if measured:
+            calibrate(average, crops, recipe)
+        if last or seconds - saved > save_every:
+            save_state(state_file, recipe, step + 1, seconds, net, average, optimizers)
+            saved = seconds
+        psnr = validate(average, validation, device) if measured else None
+        yield Progress(step + 1, recipe.steps, loss.item(), seconds, psnr)
+
+
+def build_optimizers(recipe: Recipe, net: nn.Module) -> list[torch.optim.Optimizer]:
+    """The optimisers that together move every parameter of the network."""
+    adamw = functools.partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=0.0)
+    if recipe.optimizer == "adamw":
+        return [adamw(net.parameters())]
+    if recipe.optimizer == "muon":
+        inner = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
+        rest = [p for p in net.parameters() if not any(p is kernel for kernel in inner)]
+        return [Muon(inner), adamw(rest)]
+    raise ValueError(f"unknown optimizer {recipe.optimizer!r}; choose adamw or muon")
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """Exponential moving average of the weights and of the running standard deviations."""
+    for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        kept.lerp_(new, 1 - decay)
+
+
+@torch.no_grad()
+def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30) -> None:
+    """Measure BF-CNN's standard deviations afresh for averaged weights.
+
+    An average of weights responds less than the weights it averages, so an average of their deviations is too large, by
+    a factor that compounds over the layers.
+    """
+    if not isinstance(average, BFCNN):
+        return
+    average.train()
+    for step in range(batches):
+        y, _, _ = noisy_batch(crops, recipe, step)
+        with torch.autocast(y.device.type, runtime.fast_dtype(y.device)):
+            average(y)
+    average.eval()
+
+
+def save_state(
+    path: Path,
+    recipe: Recipe,
+    step: int,
+    seconds: float,
+    net: nn.Module,
+    average: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+) -> None:
+    """Write a state file; a run killed while writing keeps the previous one."""
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in moments.items()}
+    metadata = {"recipe": json.dumps(asdict(recipe)), "step": str(step), "seconds": str(seconds)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def load_state(
+    path: Path, recipe: Recipe, net: nn.Module, average: nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> tuple[int, float]:
+    """Go on from a state file, if there is one: (steps done, seconds spent)."""
+    if not path.exists():
+        return 0, 0.0
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    if json.loads(metadata["recipe"]) != asdict(recipe):
+        raise ValueError(f"{path} belongs to another recipe, {metadata['recipe']}; delete it or choose another output")
+    parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
+    for name, tensor in load_file(path).items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = tensor
+    net.load_state_dict(parts["net"])
+    average.load_state_dict(parts["average"])
+    moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    for name, tensor in parts["optimizer"].items():
+        number, index, key = name.split(".")
+        moments[int(number)].setdefault(int(index), {})[key] = tensor
+    for optimizer, state in zip(optimizers, moments, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["step"]), float(metadata["seconds"])
+
+
+def trained_network(state_file: Path) -> tuple[Denoiser, Recipe, float]:
+    """The averaged network of a run, ready to ship (BF-CNN folded), its recipe, and the seconds it took."""
+    with safe_open(state_file, "pt") as stream:
+        metadata = stream.metadata()
+        weights = {
+            name.removeprefix("average."): stream.get_tensor(name)
+            for name in stream.keys()  # noqa: SIM118
+            if name.startswith("average.")
+        }
+    recipe = Recipe(**json.loads(metadata["recipe"]))
+    net = ARCHITECTURES[recipe.architecture](recipe.channels)
+    net.load_state_dict(weights)
+    net.eval()
+    return net.fold() if isinstance(net, BFCNN) else net, recipe, float(metadata["seconds"])
+
+
+def describe_recipe(recipe: Recipe, seconds: float, start: str | None) -> str:
+    """A sentence for the checkpoint: enough to run it again."""
+    settings = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key != "steps")
+    begin = f"from {start}" if start else "from scratch"
+    hardware = f"on {runtime.default_device()}, {runtime.fast_dtype(runtime.default_device())} autocast"
+    return f"{recipe.steps} steps {begin} in {seconds / 60:.0f} min {hardware}: {settings}"

@@ -1,0 +1,377 @@
+"""Reading, resizing and writing pictures, with files made here."""
+
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+from torch import Tensor
+
+from invlib import images
+from invlib.images import (
+    EXAMPLE_SIDE,
+    EXAMPLES,
+    SUFFIXES,
+    ImageError,
+    centre_square,
+    crop_to_multiple,
+    encode_png,
+    example,
+    fit,
+    list_images,
+    load_image,
+    save_image,
+    to_channels,
+    to_uint8,
+)
+
+HEIGHT, WIDTH = 12, 16
+
+
+@pytest.fixture
+def colour() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+
+
+def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **options: object) -> bytes:
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def tensor(pixels: np.ndarray, white: float = 255) -> Tensor:
+    """(H, W) or (H, W, 3) -> (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.atleast_3d(pixels).astype(np.float32) / np.float32(white)).permute(2, 0, 1)[None]
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_source_gives_the_same_picture(colour: np.ndarray, tmp_path: Path) -> None:
+    content = encoded(colour)
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    used_up = BytesIO(content)
+    used_up.read()
+    for source in (content, path, str(path), BytesIO(content), used_up):
+        image = load_image(source)
+        assert image.dtype == torch.float32
+        assert image.is_contiguous()
+        assert torch.equal(image, tensor(colour))
+
+
+def test_grey_stays_grey_and_colour_stays_colour(grey: np.ndarray) -> None:
+    assert load_image(encoded(grey)).shape == (1, 1, HEIGHT, WIDTH)
+    assert load_image(encoded(np.dstack([grey] * 3))).shape == (1, 3, HEIGHT, WIDTH)
+    assert torch.equal(load_image(encoded(grey), channels=3), tensor(grey).repeat(1, 3, 1, 1))
+    torch.testing.assert_close(load_image(encoded(np.dstack([grey] * 3)), channels=1), tensor(grey))
+
+
+@pytest.mark.parametrize("format", sorted(set(SUFFIXES.values())))
+def test_every_format_is_read(format: str) -> None:
+    rows = np.linspace(40, 200, 64, dtype=np.uint8)
+    smooth = np.dstack(np.broadcast_arrays(rows[:, None], rows[None, :], np.uint8(90)))
+    image = load_image(encoded(smooth, format))
+    assert image.shape == (1, 3, 64, 64)
+    assert (image - tensor(smooth)).abs().mean() < 0.04
+
+
+def test_orientation_is_that_of_the_camera(colour: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was held upright: rotate by 90° clockwise.
+    image = load_image(encoded(colour, exif=exif))
+    assert torch.equal(image, tensor(np.rot90(colour, -1).copy()))
+
+
+def test_transparency_is_laid_on_white(colour: np.ndarray, grey: np.ndarray) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    alpha[:4], alpha[4:8] = 0, 51
+    expected = tensor(colour)
+    expected[..., :4, :] = 1
+    expected[..., 4:8, :] = 0.2 * expected[..., 4:8, :] + 0.8
+    torch.testing.assert_close(load_image(encoded(np.dstack([colour, alpha]))), expected, atol=1 / 255, rtol=0)
+
+    expected = tensor(grey)
+    expected[..., :4, :] = 1
+    expected[..., 4:8, :] = 0.2 * expected[..., 4:8, :] + 0.8
+    image = load_image(encoded(np.dstack([grey, alpha])))
+    torch.testing.assert_close(image, expected, atol=1 / 255, rtol=0)
+
+
+def test_palette_with_a_transparent_colour() -> None:
+    indices = np.zeros((HEIGHT, WIDTH), np.uint8)
+    indices[:, WIDTH // 2 :] = 1
+    picture = Image.fromarray(indices, "L")
+    picture = picture.convert("P")
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    opaque, transparent = load_image(encoded(picture)), load_image(encoded(picture, transparency=1))
+    assert opaque[0, :, 0, 0].tolist() == transparent[0, :, 0, 0].tolist() == [1, 0, 0]
+    assert opaque[0, :, 0, -1].tolist() == [0, 0, 1]
+    assert transparent[0, :, 0, -1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("format", "order"), [("PNG", "<"), ("TIFF", "<"), ("TIFF", ">"), ("PPM", "<")])
+def test_sixteen_bits_are_kept(format: str, order: str) -> None:
+    pixels = np.linspace(0, 65535, HEIGHT * WIDTH).round().reshape(HEIGHT, WIDTH).astype(f"{order}u2")
+    image = load_image(encoded(pixels, format))
+    torch.testing.assert_close(image, tensor(pixels, 65535), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "peak", "white"),
+    [
+        (np.float32, 0.5, 1),
+        (np.float32, 200, 255),
+        (np.float32, 1e6, 1e6),
+        (np.int32, 60000, 65535),
+        (np.int32, 255, 255),
+    ],
+)
+def test_numbers_of_unstated_range(dtype: type, peak: float, white: float) -> None:
+    pixels = np.linspace(0, peak, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(dtype)
+    torch.testing.assert_close(load_image(encoded(pixels, "TIFF")), tensor(pixels, white))
+
+
+def test_bilevel_and_cmyk() -> None:
+    stripes = np.zeros((HEIGHT, WIDTH), bool)
+    stripes[::2] = True
+    assert torch.equal(load_image(encoded(stripes)), tensor(stripes, 1))
+    cyan = Image.new("CMYK", (WIDTH, HEIGHT), (255, 0, 0, 0))
+    assert load_image(encoded(cyan, "TIFF"))[0, :, 0, 0].tolist() == [0, 1, 1]
+
+
+def test_animation_gives_its_first_frame(grey: np.ndarray) -> None:
+    first, second = Image.fromarray(grey), Image.fromarray(255 - grey)
+    content = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert Image.open(BytesIO(content)).n_frames == 2
+    torch.testing.assert_close(load_image(content, channels=1), tensor(grey))
+
+
+def test_colour_profile_is_applied_and_a_broken_one_ignored(colour: np.ndarray) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert torch.equal(load_image(encoded(colour, icc_profile=srgb)), tensor(colour))
+    assert torch.equal(load_image(encoded(colour, icc_profile=b"not a profile")), tensor(colour))
+    # The same profile with the tags of its red and blue primaries exchanged names the channels the other way round.
+    swapped = srgb.replace(b"rXYZ", b"tmp!").replace(b"bXYZ", b"rXYZ").replace(b"tmp!", b"bXYZ")
+    expected = tensor(colour[..., ::-1].copy())
+    torch.testing.assert_close(load_image(encoded(colour, icc_profile=swapped)), expected, atol=2 / 255, rtol=0)
+
+
+# --- Refusing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
+def test_what_is_not_a_picture(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_bytes(content)
+    for source in (path, content, BytesIO(content)):
+        with pytest.raises(ImageError, match="use "):
+            load_image(source)
+    with pytest.raises(ImageError, match=r"notes\.png"):
+        load_image(path)
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        load_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize("format", sorted(set(SUFFIXES.values())))
+def test_damage_ends_in_one_kind_of_error(format: str, colour: np.ndarray) -> None:
+    """Cut at every length and with bytes overwritten, a file loads or raises ImageError, nothing else."""
+    content = encoded(colour, format)
+    rng = np.random.default_rng(0)
+    damaged = [content[:length] for length in range(0, len(content), max(1, len(content) // 40))]
+    for _ in range(60):
+        bytes_ = bytearray(content)
+        for position in rng.integers(0, len(content), 4):
+            bytes_[position] = rng.integers(256)
+        damaged.append(bytes(bytes_))
+    refused = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata.
+        for file in damaged:
+            try:
+                image = load_image(file)
+            except ImageError:
+                refused += 1
+            else:
+                assert image.isfinite().all()
+    assert refused >= 10
+
+
+def test_truncated_picture(colour: np.ndarray) -> None:
+    content = encoded(colour)
+    with pytest.raises(ImageError, match="damaged"):
+        load_image(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("side", [7_000, 12_000, 30_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bombs_are_refused_by_their_header(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond our limit, beyond the one where Pillow warns, and beyond the one where it raises."""
+    header = bytearray(encoded(Image.new("L", (8, 8)), "BMP"))
+    header[18:26] = np.array([side, side], "<i4").tobytes()
+    monkeypatch.setattr(images, "_pixels", lambda picture: pytest.fail("the pixels were decoded"))
+    with pytest.raises(ImageError, match="40 million pixels"):
+        load_image(bytes(header))
+
+
+def test_limits(colour: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="20×7 pixels"):
+        load_image(encoded(np.zeros((7, 20), np.uint8)))
+    content = encoded(colour)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content))
+    load_image(content)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content) - 1)
+    for source in (content, BytesIO(content)):
+        with pytest.raises(ImageError, match="larger than"):
+            load_image(source)
+
+
+def test_pixels_that_are_not_numbers() -> None:
+    pixels = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    pixels[3, 4] = np.nan
+    with pytest.raises(ImageError, match="not finite"):
+        load_image(encoded(pixels, "TIFF"))
+
+
+# --- Shape and size ---------------------------------------------------------------------------------------------------
+
+
+def test_to_channels() -> None:
+    image = torch.zeros(2, 3, 8, 8)
+    image[:, 1] = 1
+    grey = to_channels(image, 1)
+    torch.testing.assert_close(grey, torch.full((2, 1, 8, 8), 0.587))
+    assert torch.equal(to_channels(grey, 3), grey.repeat(1, 3, 1, 1))
+    assert to_channels(image, 3) is image
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 4"):
+        to_channels(image, 4)
+
+
+def test_fit_reduces_and_never_enlarges() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 40, 60, generator=generator).round()
+    assert fit(image, 60) is image
+    small = fit(image, 30)
+    assert small.shape == (1, 3, 20, 30)
+    assert small.min() >= 0
+    assert small.max() <= 1
+    assert small.mean() == pytest.approx(image.mean().item(), abs=0.02)
+    assert fit(torch.zeros(1, 1, 8, 4000), 100).shape == (1, 1, 1, 100)
+
+
+def test_fit_does_not_alias() -> None:
+    """Stripes too fine for the smaller picture become grey."""
+    stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
+    torch.testing.assert_close(fit(stripes, 16)[..., 2:-2], torch.full((1, 1, 16, 12), 0.5), atol=0.02, rtol=0)
+
+
+def test_crop_to_multiple_keeps_the_top_left_corner() -> None:
+    image = torch.rand(1, 3, 30, 41)
+    assert torch.equal(crop_to_multiple(image, 8), image[..., :24, :40])
+    assert torch.equal(crop_to_multiple(image, 1), image)
+    with pytest.raises(ImageError, match="32 pixels or more"):
+        crop_to_multiple(image, 32)
+
+
+def test_centre_square() -> None:
+    image = torch.rand(1, 3, 20, 31)
+    torch.testing.assert_close(centre_square(image, 20), image[..., 5:25])
+    assert centre_square(image, 64).shape == (1, 3, 64, 64)
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_to_uint8_clips_and_rounds() -> None:
+    values = torch.tensor([-0.5, 0.0, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1.0, 7.0]).view(1, 1, 1, -1)
+    assert to_uint8(values).tolist() == [[0, 0, 0, 1, 255, 255, 255]]
+    colour = torch.rand(3, 8, 10)
+    assert to_uint8(colour).shape == (8, 10, 3)
+    assert np.array_equal(to_uint8(colour), to_uint8(colour[None]))
+    with pytest.raises(ValueError, match="expected one image"):
+        to_uint8(torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_round_trip_is_exact(channels: int, colour: np.ndarray) -> None:
+    image = tensor(colour)[:, :channels]
+    assert torch.equal(load_image(encode_png(image)), image)
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG", ".Jpg"])
+def test_every_suffix_is_written_and_read(suffix: str, tmp_path: Path) -> None:
+    image = example("coffee", side=64)
+    path = tmp_path / "new" / "folder" / f"coffee{suffix}"
+    save_image(image, path)
+    assert Image.open(BytesIO(path.read_bytes())).format == SUFFIXES[suffix.lower()]
+    assert (load_image(path) - image).abs().mean() < 0.03
+    save_image(image[:, :1], path)
+    assert load_image(path, channels=1).shape == (1, 1, 64, 64)
+
+
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
+    for name in ("picture", "picture.docx"):
+        with pytest.raises(ImageError, match=r"end it in \.png"):
+            save_image(torch.zeros(1, 1, 8, 8), tmp_path / name)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ImageError, match="cannot be written"):
+        save_image(torch.zeros(1, 1, 8, 8), tmp_path / "file" / "picture.png")
+
+
+def test_list_images(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="holds no pictures"):
+        list_images(tmp_path)
+    for name in ("b.JPG", "a.png", "notes.txt", "._a.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
+    for path in (tmp_path / "a.png", tmp_path / "missing"):
+        with pytest.raises(ImageError, match="is not a folder"):
+            list_images(path)
+
+
+# --- Examples ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(name: str) -> None:
+    image = example(name)
+    assert image.shape[1:] in {(1, EXAMPLE_SIDE, EXAMPLE_SIDE), (3, EXAMPLE_SIDE, EXAMPLE_SIDE)}
+    assert image.dtype == torch.float32
+    assert 0 <= image.min() < 0.3
+    assert 0.7 < image.max() <= 1
+    assert example(name, channels=3, side=64).shape == (1, 3, 64, 64)
+    assert example(name, channels=1, side=64).shape == (1, 1, 64, 64)
+
+
+def test_examples_are_colour_and_grey() -> None:
+    channels = [example(name).shape[1] for name in EXAMPLES]
+    assert channels.count(3) >= 4
+    assert channels.count(1) >= 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: example("dog"), "no example called 'dog': choose one of astronaut"),
+        (lambda: example("coffee", side=512), "side must be from 8 to 256"),
+    ],
+)
+def test_examples_that_do_not_exist(call: Callable[[], Tensor], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        call()

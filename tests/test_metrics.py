@@ -1,0 +1,126 @@
+"""Metrics against closed forms and scikit-image."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from invlib.metrics import (
+    Ensemble,
+    ensemble,
+    pooled_spread_skill,
+    psnr,
+    psnr_all_channels,
+    spread_skill,
+    ssim,
+    ssim_paper,
+)
+
+
+def noisy_pair(channels: int, count: int = 3) -> tuple[Tensor, Tensor]:
+    """A smooth image (1, C, 24, 32) and `count` noisy versions of it, each noisier than the last."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.linspace(0.2, 0.8, 32).expand(1, channels, 24, 32) * torch.linspace(0.5, 1, channels).view(
+        1, -1, 1, 1
+    )
+    noise = torch.randn(count, channels, 24, 32, generator=generator)
+    return truth + noise * torch.linspace(0.05, 0.2, count).view(-1, 1, 1, 1), truth
+
+
+def last_axis(image: Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).double().numpy()
+
+
+def test_psnr_of_a_constant_offset() -> None:
+    truth = torch.full((1, 1, 8, 8), 0.5)
+    assert psnr(truth + 0.1, truth).item() == pytest.approx(20, abs=1e-4)
+    colour = truth.expand(1, 3, 8, 8)
+    # Y of an offset a in all three channels is (65.481 + 128.553 + 24.966) a = 219 a.
+    assert psnr(colour + 0.1, colour).item() == pytest.approx(20 + 20 * math.log10(255 / 219), abs=1e-4)
+    assert psnr_all_channels(colour + 0.1, colour).item() == pytest.approx(20, abs=1e-4)
+
+
+def test_psnr_tells_the_channels_apart() -> None:
+    truth = torch.zeros(1, 3, 8, 8)
+    blue = truth.clone()
+    blue[:, 2] = 1
+    assert psnr(blue, truth).item() == pytest.approx(20 * math.log10(255 / 24.966), abs=1e-6)
+    assert psnr_all_channels(blue, truth).item() == pytest.approx(10 * math.log10(3), abs=1e-6)
+
+
+def test_psnr_is_that_of_scikit_image() -> None:
+    images, truth = noisy_pair(3)
+    luma = [rgb2ycbcr(last_axis(image))[..., 0] for image in (*images, truth[0])]
+    expected = [peak_signal_noise_ratio(luma[-1], one, data_range=255) for one in luma[:-1]]
+    np.testing.assert_allclose(psnr(images, truth), expected, rtol=1e-9)
+    expected = [peak_signal_noise_ratio(last_axis(truth[0]), last_axis(image), data_range=1) for image in images]
+    np.testing.assert_allclose(psnr_all_channels(images, truth), expected, rtol=1e-9)
+
+
+def test_psnr_works_in_double_precision_and_is_infinite_without_error() -> None:
+    truth = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
+    assert psnr(truth + 1e-12, truth).item() == pytest.approx(240 + 20 * math.log10(255 / 219), abs=0.01)
+    assert psnr(truth, truth).item() == math.inf
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("metric", "data_range"), [(ssim, 1), (ssim_paper, 2)])
+def test_ssim_is_that_of_scikit_image(metric, data_range: int, channels: int) -> None:
+    images, truth = noisy_pair(channels)
+    expected = [
+        structural_similarity(last_axis(image), last_axis(truth[0]), data_range=data_range, channel_axis=2)
+        for image in images
+    ]
+    np.testing.assert_allclose(metric(images, truth), expected, rtol=1e-9)
+    assert metric(truth, truth).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("metric", [psnr, psnr_all_channels, ssim, ssim_paper])
+def test_a_batch_is_scored_image_by_image(metric) -> None:
+    images, truth = noisy_pair(3)
+    scores = metric(images, truth)
+    assert scores.shape == (3,)
+    assert scores.dtype == torch.float64
+    torch.testing.assert_close(scores, torch.cat([metric(image[None], truth) for image in images]))
+    torch.testing.assert_close(scores, metric(images, truth.repeat(3, 1, 1, 1)))
+    assert torch.equal(scores, scores.sort(descending=True).values)
+
+
+@pytest.mark.parametrize("metric", [psnr, psnr_all_channels, ssim, ssim_paper])
+@pytest.mark.parametrize("shape", [(1, 3, 16, 12), (1, 1, 16, 16), (3, 3, 16, 16), (3, 16, 16)])
+def test_shapes_that_differ_are_refused(metric, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="image and truth"):
+        metric(torch.zeros(2, 3, 16, 16), torch.zeros(shape))
+
+
+def test_ensemble_by_hand() -> None:
+    truth = torch.zeros(1, 1, 1, 2)
+    samples = torch.tensor([[0.0, 0.2], [0.2, 0.6]]).view(2, 1, 1, 2)
+    # Unbiased variances .02 and .08, averages .1 and .4.
+    assert ensemble(samples, truth) == pytest.approx((1.5 * 0.05, (0.01 + 0.16) / 2), rel=1e-6)
+    assert spread_skill(samples, truth) == pytest.approx(math.sqrt(0.075 / 0.085), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("spread", [0.25, 1.0])
+def test_spread_skill_is_one_for_samples_like_the_truth(count: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randn(1, 1, 300, 300, generator=generator)
+    samples = spread * torch.randn(count, 1, 300, 300, generator=generator)
+    # The average errs by 1 + spread²/n, the samples vary by spread².
+    expected = math.sqrt((1 + 1 / count) * spread**2 / (1 + spread**2 / count))
+    assert spread_skill(samples, truth) == pytest.approx(expected, rel=0.02)
+
+
+def test_pooled_spread_skill_is_the_root_of_the_ratio_of_means() -> None:
+    assert pooled_spread_skill([Ensemble(1.0, 2.0), Ensemble(3.0, 14.0)]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("samples", "truths"), [(1, 1), (3, 3)])
+def test_spread_needs_two_samples_of_one_image(samples: int, truths: int) -> None:
+    with pytest.raises(ValueError, match="two samples or more of one image"):
+        spread_skill(torch.zeros(samples, 1, 8, 8), torch.zeros(truths, 1, 8, 8))

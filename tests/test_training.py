@@ -1,0 +1,158 @@
+"""The training recipe: it learns, resumes, and starts from other networks."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from invlib import images
+from invlib.denoisers import BFCNN, BFUNet
+from invlib.training.data import Crops, load_training_set, read_idx
+from invlib.training.denoiser import Recipe, draw_sigmas, learning_rate, train, trained_network, warm_start
+from invlib.training.muon import orthogonalise
+
+RECIPE = Recipe(architecture="BFCNN", channels=1, steps=6, batch=2, crop=16, warmup=2)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    for index, picture in enumerate((data.camera(), data.coins(), data.brick())):
+        pixels = torch.from_numpy(picture[:96, :80] / 255).float()[None]
+        images.save_image(pixels, folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """A run of the published size takes a minute a step; these tests are about the loop."""
+    small = {
+        "BFCNN": lambda channels: BFCNN(channels, depth=4, width=16),
+        "BFUNet": lambda channels: BFUNet(channels, (16, 32), 1),
+    }
+    monkeypatch.setattr("invlib.training.denoiser.ARCHITECTURES", small)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("architecture", ["BFCNN", "BFUNet"])
+def test_training_learns_to_denoise(photographs, tmp_path, architecture, optimizer):
+    recipe = replace(RECIPE, architecture=architecture, optimizer=optimizer, steps=150, batch=8, warmup=10)
+    *_, last = train(recipe, photographs, tmp_path / "run.state")
+    # With noise σ the noisy picture itself has a PSNR of -20 log10 σ.
+    assert last.psnr is not None
+    assert last.psnr["0.4"] > 7.96 + 4
+    assert last.psnr["0.2"] > 13.98 + 2
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(photographs, tmp_path):
+    for optimizer in ("adamw", "muon"):
+        recipe = replace(RECIPE, optimizer=optimizer)
+        whole = [step.loss for step in train(recipe, photographs, tmp_path / f"{optimizer}-whole.state")]
+        stopped = tmp_path / f"{optimizer}-stopped.state"
+        first = [step.loss for step in itertools.islice(train(recipe, photographs, stopped, save_every=0.0), 3)]
+        rest = [step.loss for step in train(recipe, photographs, stopped)]
+        assert first + rest == pytest.approx(whole, rel=1e-4)
+        expected, _, _ = trained_network(tmp_path / f"{optimizer}-whole.state")
+        resumed, _, _ = trained_network(stopped)
+        y = torch.rand(1, 1, 16, 16)
+        torch.testing.assert_close(resumed(y), expected(y), rtol=1e-3, atol=1e-6)
+
+
+def test_a_state_file_of_another_recipe_is_refused(photographs, tmp_path):
+    list(train(RECIPE, photographs, tmp_path / "run.state"))
+    with pytest.raises(ValueError, match="another recipe"):
+        list(train(replace(RECIPE, seed=1), photographs, tmp_path / "run.state"))
+
+
+@pytest.mark.parametrize(
+    "build", [lambda channels: BFCNN(channels, depth=4, width=16), lambda channels: BFUNet(channels, (16, 32), 1)]
+)
+def test_grey_starts_as_the_colour_network_on_grey_pictures(build):
+    torch.manual_seed(0)
+    colour, grey = build(3).eval(), build(1)
+    y = torch.rand(2, 1, 16, 16)
+    warm_start(grey, colour, y)
+    grey.eval()
+    expected = colour(y.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+    torch.testing.assert_close(grey(y), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_colour_starts_as_the_grey_network_on_grey_pictures():
+    torch.manual_seed(0)
+    grey, colour = BFUNet(1, (16, 32), 1), BFUNet(3, (16, 32), 1)
+    y = torch.rand(2, 1, 16, 16)
+    warm_start(colour, grey, y)
+    torch.testing.assert_close(colour(y.expand(-1, 3, -1, -1)), grey(y).expand(-1, 3, -1, -1), rtol=1e-3, atol=1e-7)
+
+
+def test_a_folded_network_starts_as_the_same_function():
+    torch.manual_seed(0)
+    folded = BFCNN(1, depth=5, width=8).eval().fold()
+    net = BFCNN(1, depth=5, width=8)
+    y = torch.rand(4, 1, 16, 16)
+    warm_start(net, folded, y)
+    torch.testing.assert_close(net.eval()(y), folded(y), rtol=1e-3, atol=1e-7)
+
+
+def test_half_of_the_noise_levels_are_uniform_and_half_log_uniform():
+    sigmas = draw_sigmas(20_000, 0.005, torch.Generator().manual_seed(0)).flatten()
+    uniform, log_uniform = sigmas[::2], sigmas[1::2].log() / np.log(0.005)
+    for fractions in (uniform, log_uniform):
+        assert 0 <= float(fractions.min()) < 0.001
+        assert 0.999 < float(fractions.max()) <= 1
+        assert float(fractions.mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_learning_rate_warms_up_and_falls_to_a_hundredth():
+    recipe = Recipe(steps=1000, warmup=100, learning_rate=1.0)
+    assert learning_rate(0, recipe) == pytest.approx(0.01)
+    assert learning_rate(99, recipe) == pytest.approx(1.0, abs=0.03)
+    assert learning_rate(500, recipe) == pytest.approx(0.505)
+    assert learning_rate(1000, recipe) == pytest.approx(0.01)
+
+
+def test_orthogonalised_steps_have_singular_values_near_one():
+    matrix = torch.randn(16, 40, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    assert float((orthogonalise(matrix) * (u @ vh)).sum() / 16) > 0.8, "the directions stay"
+
+
+def test_crops_depend_on_seed_and_step_only_and_are_parts_of_the_pictures():
+    picture = torch.arange(40 * 50, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 40, 50)
+    crops = Crops([picture], 8, augment=False, seed=3, device=torch.device("cpu"))
+    batch = crops.batch(7, 4)
+    torch.testing.assert_close(batch, crops.batch(7, 4))
+    assert not torch.equal(batch, crops.batch(8, 4))
+    windows = picture.float().div(255).unfold(1, 8, 1).unfold(2, 8, 1).reshape(-1, 1, 8, 8)
+    for crop in batch:
+        assert bool((windows == crop).all((1, 2, 3)).any())
+
+
+def test_validation_pictures_are_held_out(photographs):
+    training, validation, augment = load_training_set(photographs, 1, seed=0)
+    assert (len(training), len(validation), augment) == (2, 1, True)
+    assert not any(torch.equal(validation[0], picture) for picture in training)
+
+
+def test_idx_files_are_read_and_others_refused(tmp_path):
+    digits = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(struct.pack(">iiii", 2051, 2, 28, 28) + digits.tobytes()))
+    torch.testing.assert_close(read_idx(path), torch.from_numpy(digits)[:, None])
+    path.write_bytes(gzip.compress(struct.pack(">iiii", 2049, 2, 28, 28) + digits.tobytes()))
+    with pytest.raises(ValueError, match="not an idx file"):
+        read_idx(path)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no pictures"):
+        load_training_set(tmp_path, 3, seed=0)
