@@ -152,7 +152,7 @@ def ascend(
     x_hat = y.clone()
     sigma = torch.full((count,), sigma_0)
     running = torch.arange(count)
-    predicted = 0.0
+    predicted = sigma_0
     outcome = None
     t = 0
     while outcome is None:
@@ -163,7 +163,6 @@ def ascend(
         sigma_t = d.square().mean((1, 2, 3)).sqrt()
         sigma[running] = sigma_t.cpu()
         gamma = math.sqrt((1 - beta * h) ** 2 - (1 - h) ** 2) * sigma_t
-        predicted = (1 - beta * h) * predicted if t > 1 else float(sigma_t.mean())
 
         finite = bool(torch.isfinite(sigma_t).all()) and float(sigma_t.max()) < 10 * sigma_0
         if finite:
@@ -181,6 +180,7 @@ def ascend(
             x_hat = problem.evaluate(y)
         # The caller may keep states: each has its own tensors.
         yield State(t, y.clone(), x_hat.clone(), sigma.clone(), predicted, t if outcome is None else t + 1, outcome)
+        predicted *= 1 - beta * h
 
 
 def recur(
@@ -300,6 +300,8 @@ class _Problem:
             raise ValueError("give the shape (C, H, W) of the samples, or an operator and its measurements")
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
         self.shape = tuple(operator.image_shape if operator is not None else shape or ())
         if len(self.shape) != 3 or self.shape[0] != denoiser.channels:
             raise ValueError(

@@ -143,24 +143,22 @@ def train_denoiser(options: argparse.Namespace) -> Result:
     )
     state_file = options.out.with_suffix(".state")
     source = checkpoints.load(options.start, device="cpu", dtype=torch.float32) if options.start else None
-    psnr: dict[str, float] = {}
     for progress in train(recipe, options.data, state_file, source=source, compiled=options.compile):
         if progress.psnr is not None or progress.step % 20 == 0:
             validation = "".join(f"  σ {sigma}: {value:.2f} dB" for sigma, value in (progress.psnr or {}).items())
             say(
                 f"step {progress.step}/{progress.steps}  loss {progress.loss:.5f}  {progress.seconds:.0f} s{validation}"
             )
-        psnr = progress.psnr or psnr
-    net, _, seconds = trained_network(state_file)
+    net, seconds = trained_network(state_file)
     sha256 = checkpoints.save(
         net,
         options.out,
         recipe=describe_recipe(recipe, seconds, options.start),
         data=options.describe_data or options.data.name,
         sigma="0..1",
-        quality={"validation_psnr": psnr},
+        quality={"validation_psnr": progress.psnr},
     )
-    return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), "validation_psnr": psnr}
+    return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), "validation_psnr": progress.psnr}
 
 
 def weights_list(options: argparse.Namespace) -> Result:
@@ -294,10 +292,11 @@ def describe_run(result: Restoration, options: argparse.Namespace) -> Result:
 
 
 def save_pictures(result: Restoration, folder: Path, stem: str) -> list[str]:
-    """Write every sample and, of several, their average and standard deviation (scaled to its maximum)."""
+    """Write every sample and, of several, their average and standard deviation (over channels, its maximum white)."""
     pictures = {f"{stem}-{index}": image[None] for index, image in enumerate(result.samples, start=1)}
     if len(result.samples) > 1:
-        pictures |= {f"{stem}-mean": result.mean, f"{stem}-std": result.std / result.std.max().clamp(min=1e-6)}
+        spread = result.std.mean(1, keepdim=True)
+        pictures |= {f"{stem}-mean": result.mean, f"{stem}-std": spread / spread.max().clamp(min=1e-6)}
     files = []
     for name, image in pictures.items():
         path = folder / f"{name}.png"

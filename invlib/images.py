@@ -96,7 +96,7 @@ def load_image(source: str | Path | bytes | BinaryIO, *, channels: int | None = 
         image = _to_tensor(_pixels(ImageOps.exif_transpose(picture)))
     except Exception as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: save it again, or use another picture") from error
-    if not image.isfinite().all():
+    if not image.sum().isfinite():
         raise ImageError(f"{name} has pixels that are not finite numbers: replace them, or use another picture")
     return image if channels is None else to_channels(image, channels)
 

@@ -44,12 +44,11 @@ def test_with_noise_sigma_follows_the_recursion_of_equation_5(subspace):
         expected *= (1 - h) ** 2 + ((1 - beta * h) ** 2 - (1 - h) ** 2) * (size - dimension) / size
 
 
-def test_predicted_curve_starts_at_the_first_measured_level(subspace):
-    states = list(ascend(subspace, shape=subspace.shape, h0=0.02, beta=0.5))
-    expected = float(states[0].sigma)
-    for state in states:
-        assert state.predicted == pytest.approx(expected, rel=1e-5)
-        expected *= 1 - 0.5 * step_size(state.step + 1, 0.02)
+def test_predicted_curve_starts_at_sigma_0(subspace):
+    expected = 0.8
+    for state in ascend(subspace, shape=subspace.shape, h0=0.02, beta=0.5, sigma_0=0.8):
+        assert state.predicted == pytest.approx(expected)
+        expected *= 1 - 0.5 * step_size(state.step, 0.02)
 
 
 @pytest.mark.parametrize("settings", SAMPLERS)

@@ -173,6 +173,8 @@ def train(
     first, seconds = load_state(state_file, recipe, net, average, optimizers)
     forward = torch.compile(net) if compiled else net
 
+    if first == recipe.steps:
+        yield Progress(first, recipe.steps, math.nan, seconds, validate(average, validation, device))
     started, saved = time.monotonic() - seconds, seconds
     for step in range(first, recipe.steps):
         net.train()
@@ -284,8 +286,8 @@ def load_state(
     return int(metadata["step"]), float(metadata["seconds"])
 
 
-def trained_network(state_file: Path) -> tuple[Denoiser, Recipe, float]:
-    """The averaged network of a run, ready to ship (BF-CNN folded), its recipe, and the seconds it took."""
+def trained_network(state_file: Path) -> tuple[Denoiser, float]:
+    """The averaged network of a run, ready to ship (BF-CNN folded), and the seconds that the run took."""
     with safe_open(state_file, "pt") as stream:
         metadata = stream.metadata()
         weights = {
@@ -297,7 +299,7 @@ def trained_network(state_file: Path) -> tuple[Denoiser, Recipe, float]:
     net = ARCHITECTURES[recipe.architecture](recipe.channels)
     net.load_state_dict(weights)
     net.eval()
-    return net.fold() if isinstance(net, BFCNN) else net, recipe, float(metadata["seconds"])
+    return net.fold() if isinstance(net, BFCNN) else net, float(metadata["seconds"])
 
 
 def describe_recipe(recipe: Recipe, seconds: float, start: str | None) -> str:
