@@ -155,7 +155,7 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         options.out,
         recipe=describe_recipe(recipe, seconds, options.start),
         data=options.describe_data or options.data.name,
-        sigma="0..1",
+        sigma="0 to 1",
         quality={"validation_psnr": progress.psnr},
     )
     return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), "validation_psnr": progress.psnr}

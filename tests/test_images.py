@@ -30,6 +30,7 @@ from invlib.images import (
 )
 
 HEIGHT, WIDTH = 12, 16
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
 
 
 @pytest.fixture
@@ -170,12 +171,12 @@ def test_colour_profile_is_applied_and_a_broken_one_ignored(colour: np.ndarray) 
 # --- Refusing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
+@pytest.mark.parametrize("content", [b"", b"hello, this is text", POSTSCRIPT])
 def test_what_is_not_a_picture(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_bytes(content)
     for source in (path, content, BytesIO(content)):
-        with pytest.raises(ImageError, match="use "):
+        with pytest.raises(ImageError, match=r"(is empty|is not a picture that can be read): use "):
             load_image(source)
     with pytest.raises(ImageError, match=r"notes\.png"):
         load_image(path)
@@ -277,7 +278,7 @@ def test_fit_reduces_and_never_enlarges() -> None:
 def test_fit_does_not_alias() -> None:
     """Stripes too fine for the smaller picture become grey."""
     stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
-    torch.testing.assert_close(fit(stripes, 16)[..., 2:-2], torch.full((1, 1, 16, 12), 0.5), atol=0.02, rtol=0)
+    torch.testing.assert_close(fit(stripes, 20)[..., 2:-2], torch.full((1, 1, 20, 16), 0.5), atol=0.05, rtol=0)
 
 
 def test_crop_to_multiple_keeps_the_top_left_corner() -> None:
