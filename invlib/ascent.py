@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from invlib.denoisers import Denoiser
-from invlib.operators import LinearOperator
+from invlib.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, StructuredRows
 from invlib.runtime import Batched
 
 
@@ -222,10 +222,17 @@ SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": a
 def default_schedule(operator: LinearOperator | None) -> Schedule:
     """As few evaluations as lose nothing.
 
-    Twenty do where the measurements fix the coarse picture (block averages, low frequencies). Where the picture has to
-    form from noise, it does so at middling noise levels and wants about a hundred.
+    Twenty do where the measurements fix the coarse picture (block averages, low frequencies); where it has to form, it
+    wants about a hundred. The least-squares estimate of random rows is off by nearly white noise, about as large as the
+    picture's contrast, so their ascent starts at that level.
     """
-    return Schedule(20) if operator is not None and operator.fixes_coarse_picture else Schedule(100)
+    match operator:
+        case BlockAverage() | FourierRows():
+            return Schedule(20)
+        case StructuredRows() | DenseRows():
+            return Schedule(100, sigma_0=0.3, rho=5)
+        case _:
+            return Schedule(100)
 
 
 def restore(

@@ -29,11 +29,7 @@ class LinearOperator(nn.Module, ABC):
     ----------
     image_shape : (channels, height, width) of the images.
     measurement_shape : shape of the measurements of one image.
-    fixes_coarse_picture : whether the measurements determine what the image looks like from afar, so that a sampler
-        needs few steps.
     """
-
-    fixes_coarse_picture: bool = False
 
     measurement_shape: tuple[int, ...]
 
@@ -101,8 +97,6 @@ class BlockAverage(LinearOperator):
     image_shape : (channels, height, width); ValueError unless height and width are multiples of `factor`.
     factor : side of a block in pixels.
     """
-
-    fixes_coarse_picture = True
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
         super().__init__(image_shape)
@@ -231,8 +225,6 @@ class FourierRows(LinearOperator):
     kept : bool, (height, width), True where a frequency is kept, in the order of `torch.fft.fft2`; ValueError unless it
         keeps something and keeps -k with every k, as a real image cannot have one without the other.
     """
-
-    fixes_coarse_picture = True
 
     kept: Tensor
 
