@@ -7,6 +7,7 @@ records or stops iterating, which is cancelling. `restore` and `sample` drain on
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -152,35 +153,45 @@ def ascend(
     x_hat = y.clone()
     sigma = torch.full((count,), sigma_0)
     running = torch.arange(count)
-    predicted = sigma_0
-    outcome = None
-    t = 0
-    while outcome is None:
-        t += 1
-        h = h0 * t / (1 + h0 * (t - 1))
-        x_hat[running] = problem.denoise(y[running])
-        d = x_hat[running] - y[running]  # (I - MMᵀ) f(y) + M (m - Mᵀy)
+    for t, predicted in enumerate(predicted_sigmas(h0, beta, sigma_0), start=1):
+        h = step_size(t, h0)
+        estimate = problem.denoise(y[running])
+        d = estimate - y[running]  # (I - MMᵀ) f(y) + M (m - Mᵀy)
         sigma_t = d.square().mean((1, 2, 3)).sqrt()
-        sigma[running] = sigma_t.cpu()
         gamma = math.sqrt((1 - beta * h) ** 2 - (1 - h) ** 2) * sigma_t
 
-        finite = bool(torch.isfinite(sigma_t).all()) and float(sigma_t.max()) < 10 * sigma_0
-        if finite:
-            y[running] += h * d + gamma.view(-1, 1, 1, 1) * problem.noise(running)
-            running = running[sigma[running] > sigma_L]
-        if not finite:
-            outcome = (
-                f"diverged at step {t}: the noise level left the range it started in; try a smaller h0 or another prior"
-            )
-        elif len(running) == 0:
+        if diverged(sigma_t, sigma_0):
+            message = f"diverged at step {t}: the noise level rises; try a smaller h0 or another prior"
+            yield State(t, y, x_hat, sigma, predicted, t, message)
+            return
+        x_hat[running] = estimate
+        sigma[running] = sigma_t.cpu()
+        y[running] += h * d + gamma.view(-1, 1, 1, 1) * problem.noise(running)
+        running = running[sigma[running] > sigma_L]
+
+        outcome = None
+        if len(running) == 0:
             outcome = f"converged to σ ≤ {sigma_L:g} in {t + 1} evaluations"
         elif t + 1 >= max_evaluations:
             outcome = f"stopped at the cap of {max_evaluations} evaluations with σ = {float(sigma.max()):.3g}"
-        if outcome is not None and finite:
-            x_hat = problem.evaluate(y)
+        if outcome is not None:
+            yield State(t, y, problem.evaluate(y), sigma, predicted, t + 1, outcome)
+            return
         # The caller may keep states: each has its own tensors.
-        yield State(t, y.clone(), x_hat.clone(), sigma.clone(), predicted, t if outcome is None else t + 1, outcome)
-        predicted *= 1 - beta * h
+        yield State(t, y.clone(), x_hat.clone(), sigma.clone(), predicted, t)
+
+
+def step_size(t: int, h0: float) -> float:
+    """The fraction h_t of the denoiser's correction that step t = 1, 2, ... takes; it grows from h0 towards 1."""
+    return h0 * t / (1 + h0 * (t - 1))
+
+
+def predicted_sigmas(h0: float, beta: float, sigma_0: float) -> Iterator[float]:
+    """The noise levels before step 1, 2, ... that Eq. 5-6 predict: σ_t = (1 - β h_t) σ_{t-1}, without end."""
+    sigma = sigma_0
+    for t in itertools.count(1):
+        yield sigma
+        sigma *= 1 - beta * step_size(t, h0)
 
 
 def recur(
@@ -202,18 +213,25 @@ def recur(
     """
     schedule = default_schedule(operator) if schedule is None else schedule
     problem = _Problem(denoiser, operator, measurements, shape, count, seed)
-    everyone = torch.arange(count)
-
     levels = schedule.sigmas()
+
     y = problem.start(levels[0])
-    for t, (level, following) in enumerate(zip(levels, [*levels[1:], 0.0], strict=True), start=1):
+    for t, level in enumerate(levels, start=1):
         x_hat = problem.denoise(y)
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
-        if not bool(torch.isfinite(sigma).all()):
-            yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the prior gave numbers that are not finite")
+        if diverged(sigma, levels[0]):
+            yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the noise level rises; try another prior")
             return
-        y = x_hat + following * problem.noise(everyone) if following else x_hat
-        yield State(t, y, x_hat, sigma, level, t, None if following else f"finished its {t} evaluations")
+        if t == len(levels):
+            yield State(t, x_hat, x_hat, sigma, level, t, f"finished its {t} evaluations")
+            return
+        y = x_hat + levels[t] * problem.noise(range(count))
+        yield State(t, y, x_hat, sigma, level, t)
+
+
+def diverged(sigma: Tensor, sigma_0: float) -> bool:
+    """Whether a noise level is far above that of the start, or not a number."""
+    return not float(sigma.max()) < 10 * sigma_0
 
 
 SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": ascend}

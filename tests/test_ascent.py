@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import invlib
-from invlib.ascent import Schedule, ascend, collect, default_schedule, recur
+from invlib.ascent import Schedule, ascend, collect, default_schedule, recur, step_size
 from invlib.denoisers import Denoiser
 from invlib.operators import BlockAverage, Mask, StructuredRows
 from tests.conftest import SubspacePrior
@@ -18,10 +18,6 @@ SAMPLERS = [
     pytest.param({"sampler": "paper", "h0": 0.1, "beta": 0.1}, id="paper"),
     pytest.param({"sampler": "fast"}, id="fast"),
 ]
-
-
-def step_size(t: int, h0: float) -> float:
-    return h0 * t / (1 + h0 * (t - 1))
 
 
 def test_without_noise_sigma_follows_the_predicted_curve_exactly(subspace):
@@ -121,16 +117,18 @@ def test_the_cap_stops_a_run_and_says_so(subspace):
 class Amplifier(Denoiser):
     """A broken prior, whose correction points the wrong way."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float) -> None:
         super().__init__(1)
-        self.scale = torch.nn.Parameter(torch.tensor(-3.0))
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
 
     def estimate_noise(self, y):
         return self.scale * y
 
 
-def test_divergence_stops_a_run_and_keeps_finite_samples():
-    result = invlib.sample(Amplifier(), (1, 8, 8), sampler="paper", h0=0.5, beta=0.5)
+@pytest.mark.parametrize("scale", [-3.0, math.nan])
+@pytest.mark.parametrize("settings", SAMPLERS)
+def test_divergence_stops_a_run_and_keeps_finite_samples(scale, settings):
+    result = invlib.sample(Amplifier(scale), (1, 8, 8), **settings)
     assert "diverged" in result.outcome
     assert torch.isfinite(result.samples).all()
 
@@ -159,6 +157,10 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     torch.testing.assert_close(operator.measure(states[-1].denoised), measurements, atol=1e-5, rtol=0)
     assert default_schedule(operator).evaluations == 20
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 100
+
+
+def test_step_sizes_are_those_of_the_paper():
+    assert [step_size(t, 0.5) for t in (1, 2, 3)] == pytest.approx([0.5, 2 / 3, 0.75])
 
 
 def test_schedule_is_linear_in_the_root_of_sigma():
