@@ -66,17 +66,17 @@ class Progress:
 
 def draw_sigmas(count: int, sigma_min: float, generator: torch.Generator) -> Tensor:
     """Noise levels for a batch, half uniform and half log-uniform: (count, 1, 1, 1)."""
-    uniform = torch.rand(count, generator=generator)
-    log_uniform = torch.exp(math.log(sigma_min) * torch.rand(count, generator=generator))
-    return torch.where(torch.arange(count) % 2 == 0, uniform, log_uniform).view(-1, 1, 1, 1)
+    uniform, exponent = torch.rand(2, count, generator=generator, device=generator.device)
+    even = torch.arange(count, device=generator.device) % 2 == 0
+    return torch.where(even, uniform, sigma_min**exponent).view(-1, 1, 1, 1)
 
 
 def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """The noisy crops of a step, their noise, and its level: (batch, C, H, W) twice, (batch, 1, 1, 1)."""
     x = crops.batch(step, recipe.batch)
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, generator).to(x.device)
-    noise = sigma * torch.randn(x.shape, generator=generator).to(x.device)
+    generator = torch.Generator(x.device).manual_seed(recipe.seed * 1_000_003 + step)
+    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, generator)
+    noise = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     return (x + noise).contiguous(memory_format=torch.channels_last), noise, sigma
 
 

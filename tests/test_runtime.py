@@ -1,0 +1,81 @@
+"""Device, precision and memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from invlib import runtime
+from invlib.denoisers import BFUNet
+
+
+class Greedy(nn.Module):
+    """Doubles its input, and runs out of memory for more than `limit` images at once."""
+
+    def __init__(self, limit: int, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
+        super().__init__()
+        self.limit, self.error = limit, error
+        self.calls: list[int] = []
+
+    def forward(self, images):
+        self.calls.append(len(images))
+        if len(images) > self.limit:
+            raise self.error("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return 2 * images
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_out_of_memory_halves_the_batch_and_goes_on(error):
+    network = Greedy(2, error)
+    evaluate = runtime.Batched(network)
+    images = torch.arange(7.0).view(7, 1, 1, 1)
+    torch.testing.assert_close(evaluate(images), 2 * images)
+    assert network.calls == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    network.calls.clear()
+    evaluate(images)
+    assert network.calls == [1] * 7, "the smaller batch is remembered"
+
+
+def test_one_image_too_many_is_a_memory_error_that_says_so():
+    with pytest.raises(MemoryError, match="smaller picture"):
+        runtime.Batched(Greedy(0))(torch.zeros(2, 1, 4, 4))
+
+
+def test_a_real_allocation_failure_is_recognised():
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert runtime.is_out_of_memory(failure.value)
+
+
+def test_other_errors_are_not_mistaken_for_it():
+    class Broken(nn.Module):
+        def forward(self, images):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        runtime.Batched(Broken())(torch.zeros(4, 1, 4, 4))
+
+
+def test_prepare_gives_a_network_for_inference_that_agrees_with_float32():
+    torch.manual_seed(0)
+    exact = BFUNet(1, (8, 16), 1).eval().requires_grad_(False)
+    fast = runtime.prepare(BFUNet(1, (8, 16), 1))
+    fast.load_state_dict(exact.state_dict())
+    y = torch.rand(1, 1, 16, 16)
+    assert not fast.training
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert next(fast.parameters()).dtype == runtime.fast_dtype(runtime.default_device())
+    assert fast(y).dtype == torch.float32
+    error = (fast(y) - exact(y)).norm() / exact(y).norm()
+    assert float(error) < 0.02
+
+
+def test_threads(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        assert runtime.set_threads(1) == 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert runtime.set_threads() == 2
+    finally:
+        torch.set_num_threads(before)
