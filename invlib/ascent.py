@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,10 +197,9 @@ def predicted_sigmas(h0: float, beta: float, sigma_0: float) -> Iterator[float]:
 
 def recur(
     denoiser: Denoiser,
-    operator: LinearOperator | None = None,
-    measurements: Tensor | None = None,
+    operator: LinearOperator,
+    measurements: Tensor,
     *,
-    shape: Sequence[int] | None = None,
     schedule: Schedule | None = None,
     count: int = 1,
     seed: int = 0,
@@ -207,12 +207,13 @@ def recur(
     """Denoise, impose the measurements, add fresh noise of the next lower level, and again.
 
     The recursion of Wang, Yu & Zhang (DDNM, 2023), which needs no noise level as input here because the denoiser is
-    blind: a bias-free network scales with its input. Parameters and states as in `ascend`.
+    blind: a bias-free network scales with its input. It needs measurements: nothing else keeps the contrast of a
+    picture from fading, as a homogeneous prior likes every multiple equally. Parameters and states as in `ascend`.
 
     schedule : noise levels; `default_schedule(operator)` if None.
     """
     schedule = default_schedule(operator) if schedule is None else schedule
-    problem = _Problem(denoiser, operator, measurements, shape, count, seed)
+    problem = _Problem(denoiser, operator, measurements, None, count, seed)
     levels = schedule.sigmas()
 
     y = problem.start(levels[0])
@@ -237,7 +238,7 @@ def diverged(sigma: Tensor, sigma_0: float) -> bool:
 SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": ascend}
 
 
-def default_schedule(operator: LinearOperator | None) -> Schedule:
+def default_schedule(operator: LinearOperator) -> Schedule:
     """As few evaluations as lose nothing.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies); where it has to form, it
@@ -253,6 +254,10 @@ def default_schedule(operator: LinearOperator | None) -> Schedule:
             return Schedule(100)
 
 
+SAMPLING_BETA = 0.1
+"""β for samples of the prior alone: with more noise their contrast fades, with less their parts do not cohere."""
+
+
 def restore(
     denoiser: Denoiser,
     operator: LinearOperator,
@@ -261,7 +266,7 @@ def restore(
     sampler: str = "fast",
     count: int = 1,
     seed: int = 0,
-    **settings: object,
+    **settings: Any,
 ) -> Restoration:
     """Draw `count` samples from the prior that agree with the measurements.
 
@@ -271,20 +276,22 @@ def restore(
     sampler : "fast" (`recur`) or "paper" (`ascend`).
     settings : further arguments of the sampler: `schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`, `max_evaluations`.
     """
-    return collect(_sampler(sampler)(denoiser, operator, measurements, count=count, seed=seed, **settings))
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
+    return collect(SAMPLERS[sampler](denoiser, operator, measurements, count=count, seed=seed, **settings))
 
 
 def sample(
     denoiser: Denoiser,
     shape: Sequence[int],
     *,
-    sampler: str = "paper",
+    beta: float = SAMPLING_BETA,
     count: int = 1,
     seed: int = 0,
-    **settings: object,
+    **settings: Any,
 ) -> Restoration:
-    """Draw `count` images of `shape` (C, H, W) from the prior alone. Parameters as in `restore`."""
-    return collect(_sampler(sampler)(denoiser, shape=shape, count=count, seed=seed, **settings))
+    """Draw `count` images of `shape` (C, H, W) from the prior alone (Algorithm 1). Parameters as in `ascend`."""
+    return collect(ascend(denoiser, shape=shape, beta=beta, count=count, seed=seed, **settings))
 
 
 def collect(states: Iterable[State]) -> Restoration:
@@ -369,12 +376,6 @@ class _Problem:
         if self.operator is None:
             return x_hat
         return x_hat + self.operator.adjoint(self.measurements - self.operator.measure(x_hat))
-
-
-def _sampler(name: str) -> Callable[..., Iterator[State]]:
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
-    return SAMPLERS[name]
 
 
 def check_positive(**parameters: float) -> None:

@@ -55,14 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def sample(options: argparse.Namespace) -> Result:
     prior = checkpoints.load(options.prior)
     height, width = options.size
-    # There is nothing to agree with, so every method is the sampler's own default.
-    states = ascent.SAMPLERS[options.sampler](
-        prior,
-        shape=(prior.channels, height, width),
-        count=options.count,
-        seed=options.seed,
-        **sampler_settings(options, None),
-    )
+    settings = {"beta": ascent.SAMPLING_BETA, **given(options, ASCENT)}
+    shape = (prior.channels, height, width)
+    states = ascent.ascend(prior, shape=shape, count=options.count, seed=options.seed, **settings)
     result = ascent.collect(show_progress(states))
     files = save_pictures(result, options.out, "sample")
     if options.count > 1:
@@ -92,6 +87,7 @@ def restore(options: argparse.Namespace) -> Result:
     return {
         "task": options.task,
         "prior": name,
+        "sampler": options.sampler,
         **describe_run(result, options),
         "image_shape": list(operator.image_shape),
         "measured": operator.measured,
@@ -118,7 +114,14 @@ def bench_restoration(options: argparse.Namespace) -> Result:
     assert result is not None
     run = describe_run(replace(result, seconds=seconds), options)
     run.pop("history")
-    return {"task": options.task, "prior": name, "images": len(rows), **run, **summarise(rows)}
+    return {
+        "task": options.task,
+        "prior": name,
+        "sampler": options.sampler,
+        "images": len(rows),
+        **run,
+        **summarise(rows),
+    }
 
 
 def bench_denoising(options: argparse.Namespace) -> Result:
@@ -213,21 +216,24 @@ def solve(
     return result, None if truth is None else score(result, operator, measurements, truth)
 
 
-def sampler_settings(options: argparse.Namespace, operator: LinearOperator | None) -> dict[str, Any]:
+ASCENT = ("h0", "beta", "sigma_0", "sigma_L", "max_evaluations")
+SCHEDULE = ("evaluations", "sigma_0", "sigma_L", "rho")
+
+
+def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The options of these names that were given."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def sampler_settings(options: argparse.Namespace, operator: LinearOperator) -> dict[str, Any]:
     """The sampler's arguments; an option of the other sampler is refused rather than ignored."""
-    names = {
-        "paper": ("h0", "beta", "sigma_0", "sigma_L", "max_evaluations"),
-        "fast": ("evaluations", "sigma_0", "sigma_L", "rho"),
-    }
-    given = {
-        name: getattr(options, name) for name in {*names["paper"], *names["fast"]} if getattr(options, name) is not None
-    }
-    for name in given:
-        if name not in names[options.sampler]:
+    names, others = (ASCENT, SCHEDULE) if options.sampler == "paper" else (SCHEDULE, ASCENT)
+    for name in given(options, others):
+        if name not in names:
             raise ValueError(f"--{name.replace('_', '-')} does not belong to the {options.sampler} sampler")
-    if options.sampler == "fast":
-        return {"schedule": replace(ascent.default_schedule(operator), **given)}
-    return given
+    if options.sampler == "paper":
+        return given(options, ASCENT)
+    return {"schedule": replace(ascent.default_schedule(operator), **given(options, SCHEDULE))}
 
 
 def build_operator(shape: Sequence[int], options: argparse.Namespace) -> LinearOperator:
@@ -278,7 +284,6 @@ def from_measured_picture(picture: Tensor, options: argparse.Namespace) -> tuple
 def describe_run(result: Restoration, options: argparse.Namespace) -> Result:
     """The part of a run's JSON that every command has."""
     return {
-        "sampler": options.sampler,
         "samples": len(result.samples),
         "seed": options.seed,
         "evaluations": result.evaluations,
@@ -358,7 +363,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--size", type=parse_size, default=(128, 128), help="side in pixels, or HEIGHTxWIDTH (default 128)"
     )
     command.add_argument("--count", type=int, default=1, help="how many")
-    add_sampler(command, "paper")
+    add_ascent(command)
     add_out(command)
 
     command = add(commands, "restore", restore, "degrade a picture and restore it, or restore a measured one")
@@ -451,19 +456,21 @@ def add_problem(command: argparse.ArgumentParser) -> None:
         "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"
     )
     command.add_argument("--samples", type=int, default=1)
-    add_sampler(command, "fast")
+    command.add_argument("--sampler", choices=list(ascent.SAMPLERS), default="fast")
+    command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
+    command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
+    add_ascent(command)
 
 
-def add_sampler(command: argparse.ArgumentParser, default: str) -> None:
-    command.add_argument("--sampler", choices=list(ascent.SAMPLERS), default=default)
+def add_ascent(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--sigma-0", type=float, help="noise level of the start (default 1)")
     command.add_argument("--sigma-L", type=float, help="noise level of the end (default 0.01)")
     command.add_argument("--h0", type=float, help="paper: first step size (default 0.01)")
-    command.add_argument("--beta", type=float, help="paper: 1 injects no noise, less injects more (default 0.01)")
+    command.add_argument(
+        "--beta", type=float, help="paper: 1 injects no noise, less injects more (default 0.01, and 0.1 for `sample`)"
+    )
     command.add_argument("--max-evaluations", type=int, help="paper: give up after so many")
-    command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
-    command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
 
 
 def add_out(command: argparse.ArgumentParser) -> None:

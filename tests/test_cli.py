@@ -116,8 +116,8 @@ def test_a_measured_picture_with_a_hole_keeps_what_is_around(capsys, picture, tm
 
 def test_sample_draws_pictures_and_a_sheet(capsys, tmp_path):
     row = run(
-        capsys, "sample", "--prior", "bf-unet-gray", "--size", "16x24", "--count", 3, "--sampler", "fast",
-        "--evaluations", 5, "--out", tmp_path / "out",
+        capsys, "sample", "--prior", "bf-unet-gray", "--size", "16x24", "--count", 3,
+        "--h0", 0.3, "--out", tmp_path / "out",
     )  # fmt: skip
     assert row["image_shape"] == [1, 16, 24]
     assert images.load_image(tmp_path / "out" / "sample-3.png").shape == (1, 1, 16, 24)
