@@ -254,10 +254,6 @@ def default_schedule(operator: LinearOperator) -> Schedule:
             return Schedule(100)
 
 
-SAMPLING_BETA = 0.1
-"""β for samples of the prior alone: with more noise their contrast fades, with less their parts do not cohere."""
-
-
 def restore(
     denoiser: Denoiser,
     operator: LinearOperator,
@@ -285,12 +281,16 @@ def sample(
     denoiser: Denoiser,
     shape: Sequence[int],
     *,
-    beta: float = SAMPLING_BETA,
+    beta: float = 0.5,
     count: int = 1,
     seed: int = 0,
     **settings: Any,
 ) -> Restoration:
-    """Draw `count` images of `shape` (C, H, W) from the prior alone (Algorithm 1). Parameters as in `ascend`."""
+    """Draw `count` images of `shape` (C, H, W) from the prior alone (Algorithm 1). Parameters as in `ascend`.
+
+    Without measurements β matters more: with more noise (a smaller β) the contrast of samples fades, with less their
+    parts do not cohere.
+    """
     return collect(ascend(denoiser, shape=shape, beta=beta, count=count, seed=seed, **settings))
 
 

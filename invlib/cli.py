@@ -24,7 +24,7 @@ from invlib.denoisers import ARCHITECTURES, Denoiser
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.restoration import Scores, score, summarise
 from invlib.operators import LinearOperator
-from invlib.tasks import TASKS, default_prior
+from invlib.tasks import SAMPLING_BETA, TASKS, default_prior
 
 Item = TypeVar("Item")
 Result = dict[str, Any]
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def sample(options: argparse.Namespace) -> Result:
     prior = checkpoints.load(options.prior)
     height, width = options.size
-    settings = {"beta": ascent.SAMPLING_BETA, **given(options, ASCENT)}
     shape = (prior.channels, height, width)
+    settings = {"beta": SAMPLING_BETA.get(options.prior, 0.5), **given(options, ASCENT)}
     states = ascent.ascend(prior, shape=shape, count=options.count, seed=options.seed, **settings)
     result = ascent.collect(show_progress(states))
     files = save_pictures(result, options.out, "sample")
@@ -468,7 +468,7 @@ def add_ascent(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sigma-L", type=float, help="noise level of the end (default 0.01)")
     command.add_argument("--h0", type=float, help="paper: first step size (default 0.01)")
     command.add_argument(
-        "--beta", type=float, help="paper: 1 injects no noise, less injects more (default 0.01, and 0.1 for `sample`)"
+        "--beta", type=float, help="paper: 1 injects no noise, less injects more (default 0.01; `sample`: by prior)"
     )
     command.add_argument("--max-evaluations", type=int, help="paper: give up after so many")
 
