@@ -53,6 +53,11 @@ def set_threads(count: int | None = None) -> int:
     return torch.get_num_threads()
 
 
+CPU_PIXELS = 2**19
+"""Pixels, over the images of a batch, that a CPU works on at once: eight of 256×256. More are no faster there, and take
+memory in proportion."""
+
+
 class Batched:
     """Calls a network on as many images at once as memory allows.
 
@@ -67,8 +72,10 @@ class Batched:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """`network(images)`, (batch, ...) to (batch, ...)."""
+        if self.size is None:
+            self.size = len(images) if images.is_cuda else max(1, CPU_PIXELS // images[0, 0].numel())
         while True:
-            size = self.size or len(images)
+            size = min(self.size, len(images))
             try:
                 return torch.cat([self.network(part) for part in images.split(size)])
             except RuntimeError as error:

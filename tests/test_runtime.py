@@ -25,6 +25,14 @@ class Greedy(nn.Module):
         return 2 * images
 
 
+def test_a_cpu_takes_large_images_one_by_one():
+    network = Greedy(100)
+    side = int(runtime.CPU_PIXELS**0.5)
+    evaluate = runtime.Batched(network)
+    evaluate(torch.zeros(2, 1, side, side))
+    assert network.calls == [1, 1]
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_out_of_memory_halves_the_batch_and_goes_on(error):
     network = Greedy(2, error)

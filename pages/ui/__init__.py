@@ -1,0 +1,10 @@
+"""What every page shares.
+
+A page says which problem and in which words; it calls, from top to bottom,
+
+- `layout.heading` and `layout.columns` for the frame;
+- `picture.pick`, then `runs.simulate` or `runs.given`, for the problem, and `knobs` for the settings;
+- `address.write`, so that a link repeats the run;
+- `stage.run_button` and `stage.show` for the problem, the run and its answer at a glance;
+- `results.show` for the closer look.
+"""

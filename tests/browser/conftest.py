@@ -1,0 +1,99 @@
+"""The app in a browser: a server of its own, Debian's Chromium, and a folder for screenshots.
+
+Where there is no Chromium these tests are skipped, unless REQUIRE_BROWSER=1. SCREENSHOTS names the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A browser that Playwright drives."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium: install Debian's package")
+        pytest.skip("there is no chromium: install Debian's package")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app, served for the tests alone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--server.headless", "true", "--server.port", str(port), "--server.address", "127.0.0.1"]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py", *options], cwd=ROOT, stdout=output, stderr=output
+        )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health"):
+                break
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
+                pytest.fail(f"the app did not start:\n{log.read_text()}")
+            time.sleep(0.1)
+    yield address
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def open_page(chromium, app: str) -> Iterator[Callable[..., object]]:  # type: ignore[no-untyped-def]
+    """Opens a page of the app; the test fails if the browser's console shows an error or it asks another host."""
+    contexts, complaints = [], []
+
+    def visit(path: str = "", *, width: int = 1280, scheme: str = "light") -> object:
+        context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: note_host(request.url))
+        page.goto(f"{app}/{path}")
+        return page
+
+    def note_host(url: str) -> None:
+        if url.startswith("http") and not url.startswith(app):
+            complaints.append(f"asked another host: {url}")
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,105 @@
+"""The super-resolution page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+
+QUICK = "?samples=2&evaluations=6"
+
+
+def wait_until_complete(page: Any) -> None:
+    page.get_by_role("heading", name="How the first sample formed").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path, width: int, scheme: str) -> None:
+    page = open_page(width=width, scheme=scheme)
+    wait_until_complete(page)
+    page.get_by_text("12 288 of 196 608 numbers kept").wait_for()
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) <= 0, "the page is wider than the window"
+    page.screenshot(path=screenshots / f"super-resolution-{width}-{scheme}.png")
+
+
+def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page(QUICK)
+    wait_until_complete(page)
+    page.get_by_text("Press Run").wait_for()  # the settings are not those of the saved run
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Evaluation 2 of 6").or_(page.get_by_text("Evaluation 3 of 6")).first.wait_for()
+    page.screenshot(path=screenshots / "super-resolution-during.png")
+    page.get_by_text("Average of 2 samples, PSNR").wait_for()
+    page.get_by_text("Your run: astronaut, 4×, 2 samples, fast sampler, 6 evaluations").wait_for()
+    page.screenshot(path=screenshots / "super-resolution-after.png")
+
+    suffixes = {"Picture": ".png", "All samples": ".zip", "Animation": ".webp", "Settings": ".json"}
+    for label, suffix in suffixes.items():
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label, exact=True).click()
+        assert download.value.suggested_filename.endswith(suffix)
+        content = Path(download.value.path()).read_bytes()
+        if suffix == ".json":
+            assert json.loads(content)["samples"] == 2
+        else:
+            assert len(content) > 1000
+
+
+def test_a_run_can_be_stopped(open_page: Callable[..., Any]) -> None:
+    page = open_page("?samples=4&evaluations=200")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Evaluation 2 of 200").or_(page.get_by_text("Evaluation 3 of 200")).first.wait_for()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped after").wait_for()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+
+
+def test_the_divider_moves_with_the_arrow_keys(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    wait_until_complete(page)
+    divider = page.get_by_role("slider", name="Divide between Measured and Average of the samples")
+    divider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert divider.input_value() == "55"
+    assert "55%" in divider.evaluate("slider => slider.parentElement.style.getPropertyValue('--at')")
+
+
+def test_a_picture_can_be_pasted(open_page: Callable[..., Any]) -> None:
+    page = open_page("?mode=enlarge&factor=2")
+    page.get_by_role("button", name="Paste a picture").wait_for()
+    wait_until_complete(page)
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((20, 30, 3), 128, np.uint8)).save(buffer, "PNG")
+    page.evaluate(
+        """content => {
+          const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0))
+          const data = new DataTransfer()
+          data.items.add(new File([bytes], "clipboard.png", { type: "image/png" }))
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))
+        }""",
+        base64.b64encode(buffer.getvalue()).decode(),
+    )
+    page.get_by_text("1 800 of 7 200 numbers kept").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(open_page: Callable[..., Any], scheme: str) -> None:
+    page = open_page(scheme=scheme)
+    wait_until_complete(page)
+    found = Axe().run(page).response["violations"]
+    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found] == []

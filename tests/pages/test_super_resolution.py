@@ -1,0 +1,252 @@
+"""The page as a visitor sees it, without a browser. Runs are of tiny pictures, with the project's own priors."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from invlib import images
+from invlib.metrics import psnr
+from pages.ui import examples, results
+from pages.ui.runs import FRAMES, Run
+from pages.ui.stage import Submission
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def open_page() -> Callable[..., AppTest]:
+    def visit(**address: str) -> AppTest:
+        page = AppTest.from_file(ROOT / "app.py", default_timeout=PATIENCE)
+        page.query_params.update(address)
+        page.run()
+        assert not page.exception
+        return page
+
+    return visit
+
+
+def png(height: int, width: int, grey: bool = False) -> bytes:
+    """A smooth picture of any size, without black or white, so that answers are hardly clipped."""
+    down, right = 0.3 + 0.4 * np.mgrid[0:height, 0:width] / max(height, width)
+    pixels = np.stack([down, right, 0.5 + 0 * down], -1)
+    buffer = io.BytesIO()
+    Image.fromarray((255 * (down if grey else pixels)).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(page: AppTest, content: bytes, name: str = "mine.png") -> AppTest:
+    page.file_uploader(key="upload").upload(name, content)
+    return page.run()
+
+
+def text(page: AppTest) -> str:
+    parts = [*page.markdown, *page.caption, *page.error]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def submission(page: AppTest) -> Submission:
+    return page.session_state["submission super-resolution"]
+
+
+def run_to_the_end(page: AppTest) -> Run:
+    page.button(key="run").click().run()
+    job = submission(page).job
+    assert job.wait(PATIENCE)
+    assert job.error is None
+    page.run()
+    assert not page.exception
+    return page.session_state["run super-resolution"]
+
+
+def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) -> None:
+    page = open_page()
+    assert "12 288 of 196 608 numbers kept" in text(page)
+    assert "A saved run: astronaut, 4×, 4 samples, fast sampler, 20 evaluations" in text(page)
+    assert {metric.label for metric in page.metric} >= {"PSNR, average", "SSIM, one sample"}
+    assert page.progress[0].value == 100
+    assert not page.error
+
+
+def test_the_factor_changes_what_is_measured(open_page: Callable[..., AppTest]) -> None:
+    page = open_page()
+    page.get_by_key("factor").set_value(8)
+    page.run()
+    assert "3 072 of 196 608 numbers kept" in text(page)
+    assert "Press Run" in page.progress[0].text
+    assert page.query_params["factor"] == "8"
+    page.get_by_key("factor").set_value(3)
+    page.run()
+    assert "21 675 of 195 075 numbers kept" in text(page), "256 is not a multiple of 3, so 255 pixels are used"
+
+
+def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> None:
+    settings = {
+        "mode": "enlarge",
+        "factor": "2",
+        "picture": "camera",
+        "prior": "bf-unet-gray",
+        "sampler": "paper",
+        "samples": "2",
+        "seed": "7",
+        "h0": "0.3",
+        "beta": "0.1",
+        "sigma_0": "0.6",
+        "sigma_L": "0.02",
+    }
+    page = open_page(**settings)
+    assert page.query_params == settings
+    assert page.get_by_key("factor").value == 2
+    assert page.get_by_key("h0").value == 0.3
+    assert page.number_input(key="seed").value == 7
+
+
+def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(factor="5", samples="many", picture="nothing", seed="-1", prior="bf-unet-gray")
+    assert page.get_by_key("factor").value == 4
+    assert page.slider(key="samples").value == 4
+    assert page.query_params["picture"] == "astronaut"
+    assert page.query_params["seed"] == "0"
+    assert page.query_params["prior"] == "bf-unet-color", "a grey prior cannot serve a colour picture"
+
+
+def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(sampler="fast", evaluations="5")
+    buttons = {button.label: button for button in page.button}
+    buttons["Paper's defaults"].click().run()
+    address = page.query_params
+    assert (address["sampler"], address["h0"], address["beta"]) == ("paper", "0.01", "0.01")
+    buttons = {button.label: button for button in page.button}
+    buttons["Our defaults"].click().run()
+    assert (page.query_params["sampler"], page.query_params["evaluations"]) == ("fast", "20")
+    assert "h0" not in page.query_params
+
+
+def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(samples="2", evaluations="3", seed="5")
+    upload(page, png(24, 32))
+    assert "144 of 2 304 numbers kept" in text(page)
+    run = run_to_the_end(page)
+    assert "Your run: mine.png" in text(page)
+    assert run.mean.shape == (24, 32, 3)
+    assert len(run.samples) == 2
+    assert not np.array_equal(*run.samples)
+    done = run.parameters
+    assert done["evaluations"] == 3
+    assert done["mean"]["psnr"] > done["input"]["psnr"], "a smooth picture gains by restoration"
+    assert done["each"]["psnr_averages"][1] == pytest.approx(done["mean"]["psnr"], abs=1e-3)
+    assert len(done["each"]["ssim_samples"]) == 2
+    again = run_to_the_end(page)
+    assert all(np.array_equal(one, other) for one, other in zip(run.samples, again.samples, strict=True))
+    assert done.keys() >= {"task", "factor", "prior", "sampler", "samples", "seed", "image_shape", "spread_skill"}
+
+
+def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(mode="enlarge", samples="1", evaluations="3")
+    upload(page, png(9, 12))
+    assert "324 of 5 184 numbers kept" in text(page)
+    run = run_to_the_end(page)
+    assert run.truth is None
+    assert "mean" not in run.parameters
+    assert "nothing can be scored" in text(page)
+    assert run.mean.shape == (36, 48, 3)
+    shrunk = run.mean.reshape(9, 4, 12, 4, 3).mean((1, 3))
+    assert np.abs(shrunk - run.measured).max() < 2, "rounding to 8 bits and clipping aside"
+
+
+def test_the_papers_sampler_keeps_few_frames(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(sampler="paper", samples="1", h0="0.05", beta="0.1")
+    upload(page, png(16, 16))
+    run = run_to_the_end(page)
+    assert run.parameters["outcome"].startswith("converged")
+    assert run.parameters["evaluations"] > FRAMES
+    assert FRAMES / 2 <= len(run.frames) <= FRAMES
+    steps = [frame.evaluations for frame in run.frames]
+    assert steps == sorted(set(steps))
+    assert steps[0] == 1
+    assert steps[-1] == run.parameters["evaluations"]
+
+
+def test_a_grey_picture_gets_the_grey_prior(open_page: Callable[..., AppTest]) -> None:
+    page = open_page()
+    upload(page, png(40, 40, grey=True))
+    assert page.selectbox(key="prior").value == "bf-unet-gray"
+    assert "100 of 1 600 numbers kept" in text(page)
+
+
+def test_a_large_picture_is_reduced_and_the_page_says_so(open_page: Callable[..., AppTest]) -> None:
+    page = open_page()
+    upload(page, png(300, 1200))
+    assert "Your picture has 1200×300 pixels; it was reduced to 512×128" in text(page)
+    page.get_by_key("mode").set_value("enlarge")
+    page.run()
+    assert "it was reduced to 192×48" in text(page)
+    assert not page.exception
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"not a picture", "not a picture that can be read"), (b"", "is empty"), (png(4, 4), "8 pixels or more")],
+    ids=["text", "empty", "tiny"],
+)
+def test_a_bad_upload_ends_in_a_sentence(open_page: Callable[..., AppTest], content: bytes, sentence: str) -> None:
+    page = open_page()
+    upload(page, content)
+    assert not page.exception
+    assert [sentence in error.value for error in page.error] == [True]
+    assert "12 288 of 196 608 numbers kept" in text(page), "the example is still there"
+
+
+def test_a_picture_too_narrow_for_the_factor_ends_in_a_sentence(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(factor="8")
+    upload(page, png(8, 1000))
+    assert not page.exception
+    assert "sides of 8 pixels or more" in page.error[0].value
+
+
+def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(samples="8", evaluations="200", factor="4")
+    page.button(key="run").click().run()
+    job = submission(page).job
+    stop = next(button for button in page.button if button.label == "Stop")
+    stop.click().run()
+    assert job.wait(PATIENCE)
+    page.run()
+    assert job.status == "cancelled"
+    assert "Stopped after" in page.progress[0].text
+    assert "A saved run" in text(page)
+
+
+def test_the_saved_run_is_small_and_complete() -> None:
+    folder = examples.FOLDER / "super-resolution"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 400_000
+    run = examples.load("super-resolution")
+    assert run.answers(examples.problem("super-resolution"))
+    assert run.used(examples.SETTINGS)
+    assert run.truth is not None
+    pictures = [run.truth, run.mean, *run.samples]
+    assert {picture.shape for picture in pictures} == {(256, 256, 3)}
+    # What is kept is compressed, but it is the run that the figures describe.
+    mean, truth = (images.load_image(results.plain_png(picture)) for picture in (run.mean, run.truth))
+    assert float(psnr(mean, truth)) == pytest.approx(run.parameters["mean"]["psnr"], abs=0.3)
+
+
+def test_downloads_hold_the_run() -> None:
+    run = examples.load("super-resolution")
+    picture = images.load_image(results.plain_png(run.mean))
+    assert np.array_equal(images.to_uint8(picture), run.mean)
+    animation = Image.open(io.BytesIO(results.animation(run)))
+    assert animation.n_frames == len(run.frames) + 1
+    with zipfile.ZipFile(io.BytesIO(results.archive(run))) as file:
+        names, parameters = set(file.namelist()), json.loads(file.read("run.json"))
+    assert names >= {"sample-1.png", "sample-4.png", "mean.png", "original.png", "measured.png", "run.json"}
+    assert parameters == run.parameters
