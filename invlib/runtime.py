@@ -24,10 +24,8 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    # The name of the AVX-512 bf16 test changed between torch releases; the AMX one is the same question for our
-    # purpose.
-    avx512_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() or avx512_bf16() else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
 
 
 def prepare(module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Module:

@@ -79,6 +79,19 @@ def test_prepare_gives_a_network_for_inference_that_agrees_with_float32():
     assert float(error) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_the_hardware_does(monkeypatch, capabilities, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert runtime.fast_dtype(torch.device("cpu")) == dtype
+
+
 def test_threads(monkeypatch):
     before = torch.get_num_threads()
     try:
