@@ -197,15 +197,15 @@ class Mask(LinearOperator):
         return x.where(self.kept, 0.0)
 
 
-def hartley(x: Tensor) -> Tensor:
-    """The orthonormal Hartley transform of the last two dimensions: real, symmetric and its own inverse.
+def hartley(x: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """The orthonormal Hartley transform over some dimensions: real, symmetric and its own inverse.
 
     It is `Re F - Im F` of the orthonormal Fourier transform `F` (Bracewell 1983). The conjugate coefficients a ± ib of
     the frequencies ±k become the real numbers a - b and a + b, with the same energy; a coefficient that is its own
     conjugate (the mean, and the Nyquist frequencies of even sides) is real and stays. So every frequency has one real
     number, and none is a special case.
     """
-    spectrum = torch.fft.fft2(x, norm="ortho")
+    spectrum = torch.fft.fftn(x, dim=dims, norm="ortho")
     return spectrum.real - spectrum.imag
 
 
@@ -388,8 +388,8 @@ def motion_kernel(length: float, angle: float) -> Tensor:
 class StructuredRows(LinearOperator):
     """Random orthonormal rows at the cost of a transform: compressive sensing of images of any size.
 
-    The numbers of the image get random signs, then an orthonormal discrete cosine transform along colours, rows and
-    columns spreads each over all coefficients, of which a random subset is kept: measurements are (batch, number kept).
+    The numbers of the image get random signs, then an orthonormal Hartley transform over colours, rows and columns
+    spreads each over all coefficients, of which a random subset is kept: measurements are (batch, number kept).
 
     Parameters
     ----------
@@ -401,37 +401,23 @@ class StructuredRows(LinearOperator):
 
     signs: Tensor
     chosen: Tensor
-    colours: Tensor
-    rows: Tensor
-    columns: Tensor
 
     def __init__(self, image_shape: Sequence[int], keep: float, seed: int = 0) -> None:
         super().__init__(image_shape)
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("signs", torch.randint(2, self.image_shape, generator=generator) * 2.0 - 1.0)
         self.register_buffer("chosen", random_subset(math.prod(self.image_shape), keep, generator))
-        for name, side in zip(("colours", "rows", "columns"), self.image_shape, strict=True):
-            self.register_buffer(name, dct_matrix(side))
         self.measurement_shape = (len(self.chosen),)
 
     def measure(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        coefficients = torch.einsum("bcij,kc,hi,wj->bkhw", self.signs * x, self.colours, self.rows, self.columns)
-        return coefficients.flatten(1)[:, self.chosen]
+        return hartley(self.signs * x, dims=(-3, -2, -1)).flatten(1)[:, self.chosen]
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
         coefficients = m.new_zeros(len(m), *self.image_shape)
         coefficients.view(len(m), -1)[:, self.chosen] = m
-        return self.signs * torch.einsum("bkhw,kc,hi,wj->bcij", coefficients, self.colours, self.rows, self.columns)
-
-
-def dct_matrix(side: int) -> Tensor:
-    """The orthonormal discrete cosine transform (DCT-II): float32, (side, side), a frequency a row."""
-    index = torch.arange(side, dtype=torch.float64)
-    matrix = math.sqrt(2 / side) * torch.cos(math.pi / side * torch.outer(index, index + 0.5))
-    matrix[0] = math.sqrt(1 / side)
-    return matrix.float()
+        return self.signs * hartley(coefficients, dims=(-3, -2, -1))
 
 
 class DenseRows(LinearOperator):
