@@ -23,7 +23,7 @@ from invlib.ascent import Restoration, State
 from invlib.denoisers import ARCHITECTURES, Denoiser
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.restoration import Scores, score, summarise
-from invlib.operators import LinearOperator
+from invlib.operators import Blur, LinearOperator
 from invlib.tasks import SAMPLING_BETA, TASKS, default_prior
 
 Item = TypeVar("Item")
@@ -91,6 +91,7 @@ def restore(options: argparse.Namespace) -> Result:
         **describe_run(result, options),
         "image_shape": list(operator.image_shape),
         "measured": operator.measured,
+        **({"dropped": operator.dropped} if isinstance(operator, Blur) else {}),
         **(summarise([scores]) if scores else {}),
         "files": save_pictures(result, options.out, options.image.stem),
     }
@@ -142,6 +143,7 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         crop=options.crop,
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
+        warmup=options.warmup,
         seed=options.seed,
     )
     state_file = options.out.with_suffix(".state")
@@ -387,6 +389,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--crop", type=int, default=64, help="side of a crop in pixels")
     command.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     command.add_argument("--learning-rate", type=float, default=1e-3)
+    command.add_argument("--warmup", type=int, default=200, help="steps in which the learning rate rises")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
         "--start", metavar="PRIOR", help="start from this checkpoint (colour or grey) instead of random weights"

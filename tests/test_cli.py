@@ -11,6 +11,7 @@ import torch
 from invlib import checkpoints, images
 from invlib.cli import main
 from invlib.denoisers import BFUNet
+from invlib.operators import gaussian_kernel
 from invlib.tasks import TASKS
 
 
@@ -72,6 +73,15 @@ def test_a_seed_repeats_a_run_and_another_does_not(capsys, picture):
     assert first["sample"] == again["sample"] != other["sample"]
     assert first["spread_skill"] is None
     assert first["sample"]["psnr_std"] == 0
+
+
+def test_a_blur_reports_the_numbers_that_it_dropped(capsys, picture, tmp_path):
+    kernel = gaussian_kernel(1.5)
+    images.save_image((kernel / kernel.max())[None], tmp_path / "kernel.png")
+    row = run(capsys, "restore", picture, "--task", "deblurring", "--kernel", "kernel.png", "--evaluations", 8)
+    assert row["dropped"] > 0
+    assert row["measured"] + row["dropped"] == 3 * 64 * 64
+    assert row["mean"]["psnr"] > row["input"]["psnr"]
 
 
 def test_grey_pictures_get_a_grey_prior(capsys, grey_picture):
