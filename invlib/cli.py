@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -73,17 +73,10 @@ def sample(options: argparse.Namespace) -> Result:
 
 
 def restore(options: argparse.Namespace) -> Result:
-    picture = images.load_image(options.image)
-    name = options.prior or default_prior(picture.shape[1])
-    prior = checkpoints.load(name)
-    picture = images.to_channels(picture, prior.channels)
-    if options.measured:
-        operator, measurements = from_measured_picture(picture, options)
-        result, scores = solve(prior, operator, measurements, None, options)
-    else:
-        picture = crop(picture, options)
-        operator = build_operator(picture.shape[1:], options)
-        result, scores = solve(prior, operator, operator.measure(picture), picture, options)
+    name, prior, picture = open_picture(options.image, options)
+    pose = from_measured_picture if options.measured else degrade
+    operator, measurements, truth = pose(picture, options)
+    result, scores = solve(prior, operator, measurements, truth, options)
     return {
         "task": options.task,
         "prior": name,
@@ -98,29 +91,23 @@ def restore(options: argparse.Namespace) -> Result:
 
 
 def bench_restoration(options: argparse.Namespace) -> Result:
-    paths = images.list_images(options.data)
+    results: list[Restoration] = []
     rows: list[Scores] = []
-    result = None
-    seconds = 0.0
-    for path in count_progress(paths, "picture"):
-        picture = images.load_image(path)
-        name = options.prior or default_prior(picture.shape[1])
-        prior = checkpoints.load(name)
-        picture = crop(images.to_channels(picture, prior.channels), options)
-        operator = build_operator(picture.shape[1:], options)
-        result, scores = solve(prior, operator, operator.measure(picture), picture, options)
-        assert scores is not None
+    for path in count_progress(images.list_images(options.data), "picture"):
+        name, prior, picture = open_picture(path, options)
+        result, scores = solve(prior, *degrade(picture, options), options)
+        assert scores is not None  # a degraded picture has a truth
+        results.append(result)
         rows.append(scores)
-        seconds += result.seconds
-    assert result is not None
-    run = describe_run(replace(result, seconds=seconds), options)
-    run.pop("history")
     return {
         "task": options.task,
         "prior": name,
         "sampler": options.sampler,
+        "samples": options.samples,
+        "seed": options.seed,
         "images": len(rows),
-        **run,
+        "evaluations": sum(result.evaluations for result in results) / len(results),
+        "seconds": round(sum(result.seconds for result in results) / len(results), 2),
         **summarise(rows),
     }
 
@@ -258,29 +245,49 @@ def build_operator(shape: Sequence[int], options: argparse.Namespace) -> LinearO
     return task.operator(shape, **{**task.defaults, **knobs})
 
 
-def crop(picture: Tensor, options: argparse.Namespace) -> Tensor:
-    """Block averages need sides that the factor divides."""
-    if options.task != "super-resolution":
-        return picture
-    return images.crop_to_multiple(picture, options.factor or TASKS[options.task].defaults["factor"])
+def open_picture(path: Path, options: argparse.Namespace) -> tuple[str, Denoiser, Tensor]:
+    """The name of the prior for a picture, the prior, and the picture in its colours."""
+    picture = images.load_image(path)
+    name = options.prior or default_prior(picture.shape[1])
+    prior = checkpoints.load(name)
+    return name, prior, images.to_channels(picture, prior.channels)
 
 
-def from_measured_picture(picture: Tensor, options: argparse.Namespace) -> tuple[LinearOperator, Tensor]:
-    """The operator and the measurements when the picture given is what was measured."""
+Problem = tuple[LinearOperator, Tensor, Tensor | None]
+"""An operator, what it measured, and the truth if it is known."""
+
+
+def degrade(picture: Tensor, options: argparse.Namespace) -> Problem:
+    """Measure a clean picture, cropped to a multiple of the factor if there is one."""
+    if options.task == "super-resolution":
+        picture = images.crop_to_multiple(picture, block_side(options))
+    operator = build_operator(picture.shape[1:], options)
+    return operator, operator.measure(picture), picture
+
+
+def from_measured_picture(picture: Tensor, options: argparse.Namespace) -> Problem:
+    """Take a picture as what was measured."""
     channels, height, width = picture.shape[1:]
     if options.task == "compressive-sensing":
         raise ValueError(
-            "--measured takes a picture, and compressive measurements are not one; leave it out to simulate them"
+            "--measured takes a picture, and compressive measurements are none: leave it out to simulate them"
         )
     if options.task == "random-pixels":
         raise ValueError("with --measured the missing pixels must be known: use --task inpainting --mask FILE")
     if options.task == "inpainting" and options.mask is None and options.box is None:
         raise ValueError(
-            "with --measured say what is missing: --mask FILE (black where missing) or --box top,left,height,width"
+            "with --measured say what is missing: --mask FILE (black there) or --box top,left,height,width"
         )
-    factor = (options.factor or TASKS[options.task].defaults["factor"]) if options.task == "super-resolution" else 1
+    factor = block_side(options) if options.task == "super-resolution" else 1
     operator = build_operator((channels, height * factor, width * factor), options)
-    return operator, operator.from_view(picture)
+    return operator, operator.from_view(picture), None
+
+
+def block_side(options: argparse.Namespace) -> int:
+    factor: int = TASKS["super-resolution"].defaults["factor"] if options.factor is None else options.factor
+    if factor < 1:
+        raise ValueError(f"--factor must be at least 1, got {factor}")
+    return factor
 
 
 def describe_run(result: Restoration, options: argparse.Namespace) -> Result:
@@ -353,8 +360,15 @@ def readable(result: Result, indent: str = "") -> str:
 # The command line
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses arguments with one sentence, without the usage that scrolls it away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m invlib", description="Image inverse problems with the prior implicit in a denoiser."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -364,7 +378,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--size", type=parse_size, default=(128, 128), help="side in pixels, or HEIGHTxWIDTH (default 128)"
     )
-    command.add_argument("--count", type=int, default=1, help="how many")
+    command.add_argument("--count", type=parse_count, default=1, help="how many")
     add_ascent(command)
     add_out(command)
 
@@ -458,7 +472,7 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"
     )
-    command.add_argument("--samples", type=int, default=1)
+    command.add_argument("--samples", type=parse_count, default=1, help="how many answers to draw")
     command.add_argument("--sampler", choices=list(ascent.SAMPLERS), default="fast")
     command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
@@ -478,6 +492,12 @@ def add_ascent(command: argparse.ArgumentParser) -> None:
 
 def add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures (default: out)")
+
+
+def parse_count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number of at least 1")
+    return int(text)
 
 
 def parse_size(text: str) -> tuple[int, int]:

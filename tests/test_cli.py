@@ -231,7 +231,6 @@ def test_without_json_the_result_is_for_people(capsys, picture):
         (["coffee.png", "--task", "super-resolution", "--h0", "0.1"], "--h0"),
         (["coffee.png", "--task", "super-resolution", "--sampler", "paper", "--beta", "nan"], "beta"),
         (["coffee.png", "--task", "super-resolution", "--evaluations", "0"], "evaluations"),
-        (["coffee.png", "--task", "super-resolution", "--samples", "0"], "count"),
         (["coffee.png", "--task", "super-resolution", "--seed", "-1"], "seed"),
         (["coffee.png", "--task", "super-resolution", "--prior", "nonsense"], "nonsense"),
         (["coffee.png", "--task", "compressive-sensing", "--measured"], "--measured"),
@@ -244,7 +243,20 @@ def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, ar
     assert said in refused(capsys, "restore", *arguments)
 
 
-def test_arguments_that_cannot_be_parsed_exit_with_2(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "time-travel"], "--task"),
+        (["--task", "super-resolution", "--samples", "0"], "--samples"),
+        (["--task", "super-resolution", "--samples", "many"], "--samples"),
+        (["--task", "inpainting", "--box", "1,2,3"], "--box"),
+        ([], "--task"),
+    ],
+)
+def test_arguments_that_cannot_be_parsed_exit_with_2_and_one_sentence(capsys, arguments, said):
     with pytest.raises(SystemExit) as exit_status:
-        main(["restore", "x.png", "--task", "time-travel"])
+        main(["restore", "x.png", *arguments])
     assert exit_status.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.strip().count("\n") == 0
