@@ -339,7 +339,7 @@ class _Problem:
             raise ValueError(
                 f"the prior is for images of {denoiser.channels} channels, and the image has shape {self.shape}"
             )
-        self.device = next(denoiser.parameters()).device
+        self.device = next(denoiser.parameters(), torch.empty(0)).device
         self.count = count
         self.evaluate_noise = Batched(denoiser)
         self.operator = None if operator is None else operator.to(self.device)

@@ -128,6 +128,19 @@ class Amplifier(Denoiser):
         return self.scale * y
 
 
+class Constant(Denoiser):
+    """A denoiser without parameters: every image is even."""
+
+    def estimate_noise(self, y):
+        return y - y.mean((2, 3), keepdim=True)
+
+
+def test_a_denoiser_needs_no_parameters():
+    operator = BlockAverage((1, 8, 8), 8)
+    result = invlib.restore(Constant(1), operator, operator.measure(torch.full((1, 1, 8, 8), 0.3)))
+    torch.testing.assert_close(result.mean, torch.full((1, 1, 8, 8), 0.3))
+
+
 @pytest.mark.parametrize("scale", [-3.0, math.nan])
 @pytest.mark.parametrize("settings", SAMPLERS)
 def test_divergence_stops_a_run_and_keeps_finite_samples(scale, settings):
