@@ -159,6 +159,7 @@ def train(
     ValueError : the state file belongs to another recipe, or the data cannot be used.
     """
     device = runtime.default_device()
+    torch.set_flush_denormal(True)  # averages of gradients that have vanished: arithmetic with them is slow on a CPU
     pictures, validation, augment = load_training_set(data, recipe.channels, recipe.seed)
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     torch.manual_seed(recipe.seed)
