@@ -131,6 +131,8 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
         warmup=options.warmup,
+        ema=options.ema,
+        folded=options.folded,
         seed=options.seed,
     )
     state_file = options.out.with_suffix(".state")
@@ -405,6 +407,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--learning-rate", type=float, default=1e-3)
     command.add_argument("--warmup", type=int, default=200, help="steps in which the learning rate rises")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights")
+    command.add_argument("--folded", action="store_true", help="end a run of BFCNN: --start from its folded checkpoint")
     command.add_argument(
         "--start", metavar="PRIOR", help="start from this checkpoint (colour or grey) instead of random weights"
     )

@@ -34,7 +34,7 @@ def photographs(tmp_path):
 def small_network(monkeypatch):
     """A run of the published size takes a minute a step; these tests are about the loop."""
     small = {
-        "BFCNN": lambda channels: BFCNN(channels, depth=4, width=16),
+        "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options),
         "BFUNet": lambda channels: BFUNet(channels, (16, 32), 1),
     }
     monkeypatch.setattr("invlib.training.denoiser.ARCHITECTURES", small)
@@ -99,6 +99,21 @@ def test_a_folded_network_starts_as_the_same_function():
     y = torch.rand(4, 1, 16, 16)
     warm_start(net, folded, y)
     torch.testing.assert_close(net.eval()(y), folded(y), rtol=1e-3, atol=1e-7)
+
+
+def test_a_run_can_end_folded(photographs, tmp_path):
+    begun = replace(RECIPE, optimizer="muon", steps=60, batch=8, warmup=10)
+    *_, before = train(begun, photographs, tmp_path / "begun.state")
+    source, _ = trained_network(tmp_path / "begun.state")
+    ended = replace(begun, folded=True, learning_rate=1e-4, ema=0.9)
+    first, *_, after = train(ended, photographs, tmp_path / "ended.state", source=source)
+    assert first.loss == pytest.approx(before.loss, rel=1.0), "it goes on from the folded network"
+    assert before.psnr is not None
+    assert after.psnr is not None
+    assert after.psnr["0.1"] > before.psnr["0.1"]
+    net, _ = trained_network(tmp_path / "ended.state")
+    assert isinstance(net, BFCNN)
+    assert net.folded
 
 
 def test_half_of_the_noise_levels_are_uniform_and_half_log_uniform():

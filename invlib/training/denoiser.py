@@ -38,6 +38,9 @@ class Recipe:
 
     `optimizer` is "adamw", or "muon" for the inner convolutions with AdamW for the rest: on BF-CNN Muon needs less than
     half the steps (see training/README.md). Its step is `MUON_RATIO` times the learning rate.
+
+    `folded` trains BF-CNN without its scales, to end a run: a batch's standard deviations differ from those of the
+    next, and the error that this makes is the network's floor.
     """
 
     architecture: str = "BFUNet"
@@ -51,6 +54,11 @@ class Recipe:
     ema: float = 0.998
     sigma_min: float = 0.005
     seed: int = 0
+    folded: bool = False
+
+    def build(self) -> Denoiser:
+        """The network, with random weights."""
+        return ARCHITECTURES[self.architecture](self.channels, **({"folded": True} if self.folded else {}))
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
         state[first] = mix_colours(state[first], source.channels, net.channels, dim=1) * source.channels / net.channels
         state[last] = mix_colours(state[last], source.channels, net.channels, dim=0)
     net.load_state_dict(state, strict=not isinstance(net, BFCNN))
-    if isinstance(net, BFCNN) and isinstance(source, BFCNN) and source.folded:
+    if isinstance(net, BFCNN) and isinstance(source, BFCNN) and source.folded and not net.folded:
         net.set_scales(y)
 
 
@@ -163,12 +171,12 @@ def train(
     pictures, validation, augment = load_training_set(data, recipe.channels, recipe.seed)
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     torch.manual_seed(recipe.seed)
-    net = ARCHITECTURES[recipe.architecture](recipe.channels)
+    net = recipe.build()
     if source is not None:
         y, _, _ = noisy_batch(crops, recipe, 0)
         warm_start(net, source, y.cpu())
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = ARCHITECTURES[recipe.architecture](recipe.channels).to(device).eval()
+    average = recipe.build().to(device).eval()
     average.load_state_dict(net.state_dict())
     optimizers = build_optimizers(recipe, net)
     first, seconds = load_state(state_file, recipe, net, average, optimizers)
@@ -230,7 +238,7 @@ def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30
     An average of weights responds less than the weights it averages, so an average of their deviations is too large, by
     a factor that compounds over the layers.
     """
-    if not isinstance(average, BFCNN):
+    if not isinstance(average, BFCNN) or average.folded:
         return
     average.train()
     for step in range(batches):
@@ -297,7 +305,7 @@ def trained_network(state_file: Path) -> tuple[Denoiser, float]:
             if name.startswith("average.")
         }
     recipe = Recipe(**json.loads(metadata["recipe"]))
-    net = ARCHITECTURES[recipe.architecture](recipe.channels)
+    net = recipe.build()
     net.load_state_dict(weights)
     net.eval()
     return net.fold() if isinstance(net, BFCNN) else net, float(metadata["seconds"])
