@@ -21,6 +21,8 @@ QUICK = "?samples=2&evaluations=6"
 
 def wait_until_complete(page: Any) -> None:
     page.get_by_role("heading", name="How the first sample formed").wait_for()
+    # Streamlit shows grey bars until the code of an element has arrived; there is nothing to check in them.
+    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -29,7 +31,11 @@ def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path, width
     page = open_page(width=width, scheme=scheme)
     wait_until_complete(page)
     page.get_by_text("12 288 of 196 608 numbers kept").wait_for()
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    page.get_by_alt_text("Restored: a smiling astronaut", exact=False).wait_for()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+    page.wait_for_function(
+        "document.images.length >= 8 && [...document.images].every(image => image.complete && image.naturalWidth)"
+    )
     assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) <= 0, "the page is wider than the window"
