@@ -153,7 +153,7 @@ def test_crops_depend_on_seed_and_step_only_and_are_parts_of_the_pictures():
 
 
 def test_validation_pictures_are_held_out(photographs):
-    training, validation, augment = load_training_set(photographs, 1, seed=0)
+    training, validation, augment = load_training_set(photographs, 1)
     assert (len(training), len(validation), augment) == (2, 1, True)
     assert not any(torch.equal(validation[0], picture) for picture in training)
 
@@ -170,4 +170,4 @@ def test_idx_files_are_read_and_others_refused(tmp_path):
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no pictures"):
-        load_training_set(tmp_path, 3, seed=0)
+        load_training_set(tmp_path, 3)

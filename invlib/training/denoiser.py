@@ -168,7 +168,7 @@ def train(
     """
     device = runtime.default_device()
     torch.set_flush_denormal(True)  # averages of gradients that have vanished: arithmetic with them is slow on a CPU
-    pictures, validation, augment = load_training_set(data, recipe.channels, recipe.seed)
+    pictures, validation, augment = load_training_set(data, recipe.channels)
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     torch.manual_seed(recipe.seed)
     net = recipe.build()
