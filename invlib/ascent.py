@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from invlib.denoisers import Denoiser
-from invlib.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, StructuredRows
+from invlib.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, StructuredRows, check_shape
 from invlib.runtime import Batched
 
 
@@ -115,6 +115,7 @@ def ascend(
     sigma_L: float = 0.01,
     count: int = 1,
     seed: int = 0,
+    interpolate: bool = False,
     max_evaluations: int = 2000,
 ) -> Iterator[State]:
     """Coarse-to-fine stochastic ascent of the log density implicit in a denoiser.
@@ -132,6 +133,9 @@ def ascend(
     sigma_0, sigma_L : noise level of the start and of the end; the image's range is 1.
     count : samples, run as a batch. A sample leaves the batch when it has converged.
     seed : sample i depends on `(seed, i)` only.
+    interpolate : go from the first sample of this seed to its second in `count` ≥ 2 samples. All their noise, of the
+        start and of every step, is cos θ times that of the one plus sin θ times that of the other, θ evenly from 0 to
+        π/2, so it is as white and as strong as ever.
     max_evaluations : give up after this many steps.
 
     Yields
@@ -148,7 +152,7 @@ def ascend(
         raise ValueError(f"h0 and beta must be at most 1, got h0 = {h0:g} and beta = {beta:g}")
     if sigma_L >= sigma_0:
         raise ValueError(f"sigma_L ({sigma_L:g}) must be below sigma_0 ({sigma_0:g})")
-    problem = _Problem(denoiser, operator, measurements, shape, count, seed)
+    problem = _Problem(denoiser, operator, measurements, shape, count, seed, interpolate)
 
     y = problem.start(sigma_0)
     x_hat = y.clone()
@@ -270,7 +274,8 @@ def restore(
     ----------
     denoiser, operator, measurements, count, seed : as in `ascend`.
     sampler : "fast" (`recur`) or "paper" (`ascend`).
-    settings : further arguments of the sampler: `schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`, `max_evaluations`.
+    settings : further arguments of the sampler: `schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`, `interpolate`,
+        `max_evaluations`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -325,6 +330,7 @@ class _Problem:
         shape: Sequence[int] | None,
         count: int,
         seed: int,
+        interpolate: bool = False,
     ) -> None:
         if (operator is None) != (measurements is None):
             raise ValueError("give the operator and its measurements together, or neither")
@@ -332,10 +338,12 @@ class _Problem:
             raise ValueError("give the shape (C, H, W) of the samples, or an operator and its measurements")
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
+        if interpolate and count < 2:
+            raise ValueError(f"count must be at least 2 to interpolate, got {count}")
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
-        self.shape = tuple(operator.image_shape if operator is not None else shape or ())
-        if len(self.shape) != 3 or self.shape[0] != denoiser.channels:
+        self.shape = check_shape(operator.image_shape if operator is not None else shape or ())
+        if self.shape[0] != denoiser.channels:
             raise ValueError(
                 f"the prior is for images of {denoiser.channels} channels, and the image has shape {self.shape}"
             )
@@ -346,8 +354,10 @@ class _Problem:
         self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device)
         if not bool(torch.isfinite(self.measurements).all()):
             raise ValueError("the measurements hold numbers that are not finite")
-        # One stream of noise per sample, so that sample 3 of 8 equals sample 3 of 4.
-        seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in range(count))
+        # One stream of noise per sample, so that sample 3 of 8 equals sample 3 of 4; or two that all samples share.
+        self.mixing = quarter_turn(count).to(self.device) if interpolate else None
+        streams = range(2 if interpolate else count)
+        seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in streams)
         self.generators = [torch.Generator(self.device).manual_seed(int(number)) for number in seeds]
 
     def start(self, sigma_0: float) -> Tensor:
@@ -358,9 +368,18 @@ class _Problem:
         return mean + sigma_0 * self.noise(range(self.count))
 
     def noise(self, indices: Iterable[int]) -> Tensor:
-        """White Gaussian noise from the streams of some of the samples: (len(indices), C, H, W)."""
+        """White Gaussian noise of some of the samples: (len(indices), C, H, W)."""
+        if self.mixing is None:
+            return self.draw(self.generators[index] for index in indices)
+        # Both streams move on at every step, whichever samples are left.
+        first, second = self.draw(self.generators)
+        weights = self.mixing[[int(index) for index in indices]].view(-1, 2, 1, 1, 1)
+        return weights[:, 0] * first + weights[:, 1] * second
+
+    def draw(self, generators: Iterable[torch.Generator]) -> Tensor:
+        """The next noise of each stream: (number of streams, C, H, W)."""
         return torch.stack(
-            [torch.randn(self.shape, generator=self.generators[index], device=self.device) for index in indices]
+            [torch.randn(self.shape, generator=generator, device=self.device) for generator in generators]
         )
 
     def evaluate(self, y: Tensor) -> Tensor:
@@ -376,6 +395,12 @@ class _Problem:
         if self.operator is None:
             return x_hat
         return x_hat + self.operator.adjoint(self.measurements - self.operator.measure(x_hat))
+
+
+def quarter_turn(count: int) -> Tensor:
+    """Weights (cos θ, sin θ) with θ evenly from 0 to π/2, exactly (1, 0) at first and (0, 1) at last: (count, 2)."""
+    sine = torch.linspace(0, math.pi / 2, count, dtype=torch.float64).sin().float()
+    return torch.stack([sine.flip(0), sine], dim=1)
 
 
 def check_positive(**parameters: float) -> None:

@@ -5,6 +5,8 @@ Every limit on size and format lives here, and so do the example pictures.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +58,9 @@ class ImageError(ValueError):
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
-def load_image(source: str | Path | bytes | BinaryIO, *, channels: int | None = None) -> Tensor:
+def load_image(
+    source: str | Path | bytes | BinaryIO, *, channels: int | None = None, min_side: int = MIN_SIDE
+) -> Tensor:
     """Read a picture.
 
     The camera's orientation (EXIF) and an embedded colour profile (ICC) are applied. Transparent pixels are laid on
@@ -67,6 +71,7 @@ def load_image(source: str | Path | bytes | BinaryIO, *, channels: int | None = 
     ----------
     source : a path, the bytes of a file, or a binary stream, which is read from its start if it can be rewound.
     channels : 3 for colour, 1 for grey, None for what the file holds (colour even if each of its pixels is grey).
+    min_side : the shortest side that is accepted, in pixels; a blur kernel may be smaller than a picture.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def load_image(source: str | Path | bytes | BinaryIO, *, channels: int | None = 
 
     Raises
     ------
-    ImageError : missing or unreadable file, not a picture, damaged, or beyond `MAX_BYTES`, `MAX_PIXELS` or `MIN_SIDE`.
+    ImageError : missing or unreadable file, not a picture, damaged, or beyond `MAX_BYTES`, `MAX_PIXELS` or `min_side`.
     """
     name, content = _read(source)
     try:
@@ -88,9 +93,9 @@ def load_image(source: str | Path | bytes | BinaryIO, *, channels: int | None = 
     # The size is known from the header: refuse before the pixels are decoded.
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(name)
-    if min(picture.size) < MIN_SIDE:
+    if min(picture.size) < min_side:
         size = f"{picture.width}×{picture.height}"
-        raise ImageError(f"{name} is {size} pixels: use a picture with sides of {MIN_SIDE} pixels or more")
+        raise ImageError(f"{name} is {size} pixels: use a picture with sides of {min_side} pixels or more")
 
     try:
         image = _to_tensor(_pixels(ImageOps.exif_transpose(picture)))
@@ -259,6 +264,17 @@ def to_uint8(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
+def quantise(image: Tensor) -> Tensor:
+    """Images in [0, 1] rounded to the 256 levels that 8-bit files hold, so that writing and reading changes nothing."""
+    return image.clamp(0, 1).mul(255).round().div(255)
+
+
+def fingerprint(image: Tensor) -> str:
+    """What tells one image (1, C, H, W) from another: 16 hex digits of the SHA-256 of its shape and 8-bit pixels."""
+    pixels = to_uint8(image)
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+
+
 def contact_sheet(batch: Tensor, margin: int = 2) -> Tensor:
     """Images (batch, C, H, W) side by side on white, in a grid that is about square: (1, C, height, width)."""
     count = len(batch)
@@ -276,6 +292,34 @@ def encode_png(image: Tensor) -> bytes:
     buffer = BytesIO()
     Image.fromarray(to_uint8(image)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+PNG_URL = "data:image/png;base64,"
+"""How a data URL (RFC 2397) of a PNG file starts."""
+
+
+def encode_data_url(pixels: np.ndarray) -> str:
+    """Grey pixels (H, W) as the data URL of a PNG file, exactly: 1 bit of bool, 8 of uint8, 16 of uint16."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return PNG_URL + base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode_data_url(url: str) -> Tensor:
+    """The grey picture that such a data URL holds, of any size: (1, 1, H, W), float32 in [0, 1].
+
+    Raises
+    ------
+    ImageError : not the data URL of a PNG file, or the file is not a picture that `load_image` reads.
+    """
+    unreadable = f"The picture is not the data URL of a PNG file: it must be {PNG_URL} and the file in base64"
+    if not url.startswith(PNG_URL):
+        raise ImageError(unreadable)
+    try:
+        content = base64.b64decode(url.removeprefix(PNG_URL), validate=True)
+    except ValueError as error:
+        raise ImageError(unreadable) from error
+    return load_image(content, channels=1, min_side=1)
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
@@ -333,7 +377,7 @@ EXAMPLE_SIDE = 256
 
 
 def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE) -> Tensor:
-    """An example picture: (1, channels, side, side), float32 in [0, 1].
+    """An example picture: (1, channels, side, side), float32 in [0, 1], of 8-bit levels.
 
     Parameters
     ----------
@@ -352,4 +396,4 @@ def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE)
     chosen = EXAMPLES[name]
     top, left, square = chosen.box
     image = fit(_to_tensor(chosen.read()[top : top + square, left : left + square]), side)
-    return image if channels is None else to_channels(image, channels)
+    return quantise(image if channels is None else to_channels(image, channels))

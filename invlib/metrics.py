@@ -90,6 +90,20 @@ def pooled_spread_skill(ensembles: Iterable[Ensemble]) -> float:
     return (variance / error).sqrt().item()
 
 
+def farthest_first(points: Tensor) -> list[int]:
+    """An order of `points` (n, dimensions): the one nearest to their average, then each the farthest from all before.
+
+    The traversal of Gonzalez (1985), so that the first few show how much the set varies.
+    """
+    order = [int((points - points.mean(0)).square().sum(1).argmin())]
+    distances = torch.cdist(points, points)
+    while len(order) < len(points):
+        nearest = distances[:, order].amin(1)
+        nearest[order] = -1
+        order.append(int(nearest.argmax()))
+    return order
+
+
 def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64, `truth` expanded to the batch."""
     if image.ndim != 4 or truth.ndim != 4 or image.shape[1:] != truth.shape[1:] or len(truth) not in (1, len(image)):

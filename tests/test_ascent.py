@@ -101,6 +101,45 @@ def test_a_sample_depends_on_its_seed_and_index_only(subspace, settings):
     assert float((draw(4, seed=4) - four).abs().mean()) > 1e-3
 
 
+def interpolated(prior, count: int, **settings) -> torch.Tensor:
+    return invlib.sample(prior, prior.shape, count=count, interpolate=True, seed=3, **settings).samples
+
+
+SHORT = {"h0": 0.2, "beta": 0.1}
+
+
+def test_interpolation_goes_from_the_first_sample_to_the_second(subspace):
+    path = interpolated(subspace, 5, **SHORT)
+    sizes = subspace.calls[:-1]
+    assert sizes[-1] < sizes[0] == 5, "some samples end before others"
+    ends = invlib.sample(subspace, subspace.shape, count=2, seed=3, **SHORT).samples
+    torch.testing.assert_close(path[[0, -1]], ends, atol=1e-4, rtol=0)
+    steps = path.diff(dim=0).flatten(1).norm(dim=1)
+    assert float(steps.min()) > 0.1 * float(steps.max()), "each differs from the one before"
+    assert float(steps.max()) < 0.6 * float((path[-1] - path[0]).norm()), "and by a part of the way"
+
+
+def test_a_sample_in_between_depends_on_its_angle_only(subspace):
+    torch.testing.assert_close(
+        interpolated(subspace, 9, **SHORT)[::4], interpolated(subspace, 3, **SHORT), atol=1e-4, rtol=0
+    )
+
+
+def test_interpolated_noise_is_white_and_as_strong(subspace):
+    """At the start and, with a denoiser that changes nothing but the mean, in every later step."""
+    states = ascend(Constant(1), shape=(1, 64, 64), count=3, interpolate=True, h0=0.5, beta=0.1)
+    before, after = (next(states) for _ in range(2))
+    h = step_size(2, 0.5)
+    gamma = math.sqrt((1 - 0.1 * h) ** 2 - (1 - h) ** 2) * after.sigma
+    mean = before.image.mean((2, 3), keepdim=True)
+    noise = (after.image - before.image - h * (mean - before.image)) / gamma.view(-1, 1, 1, 1)
+    torch.testing.assert_close(noise.std((1, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(before.sigma, torch.ones(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(noise[1], (noise[0] + noise[2]) / math.sqrt(2), atol=1e-4, rtol=0)
+    correlation = torch.corrcoef(noise.flatten(1))
+    assert float(correlation[0, 2].abs()) < 0.05
+
+
 def test_samples_leave_the_batch_as_they_converge(subspace):
     result = invlib.sample(subspace, subspace.shape, count=6, h0=0.2, beta=0.1)
     sizes = subspace.calls[:-1]  # the last call is the final denoising of all
@@ -197,6 +236,7 @@ def test_schedule_is_linear_in_the_root_of_sigma():
         ({"sigma_0": math.inf}, "sigma_0"),
         ({"count": 0}, "count"),
         ({"max_evaluations": 0}, "max_evaluations"),
+        ({"interpolate": True}, "count must be at least 2"),
     ],
 )
 def test_parameters_out_of_range_are_named(subspace, settings, named):

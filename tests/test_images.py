@@ -1,5 +1,6 @@
 """Reading, resizing and writing pictures, with files made here."""
 
+import base64
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -19,11 +20,15 @@ from invlib.images import (
     ImageError,
     centre_square,
     crop_to_multiple,
+    decode_data_url,
+    encode_data_url,
     encode_png,
     example,
+    fingerprint,
     fit,
     list_images,
     load_image,
+    quantise,
     save_image,
     to_channels,
     to_uint8,
@@ -242,6 +247,13 @@ def test_limits(colour: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
             load_image(source)
 
 
+def test_a_kernel_may_be_smaller_than_a_picture() -> None:
+    content = encoded(np.full((1, 3), 9, np.uint8))
+    assert load_image(content, min_side=1).shape == (1, 1, 1, 3)
+    with pytest.raises(ImageError, match="sides of 2 pixels"):
+        load_image(content, min_side=2)
+
+
 def test_pixels_that_are_not_numbers() -> None:
     pixels = np.full((HEIGHT, WIDTH), 0.5, np.float32)
     pixels[3, 4] = np.nan
@@ -314,6 +326,46 @@ def test_png_round_trip_is_exact(channels: int, colour: np.ndarray) -> None:
     assert torch.equal(load_image(encode_png(image)), image)
 
 
+def test_quantise_gives_what_a_png_file_holds() -> None:
+    image = torch.linspace(-0.1, 1.1, 3 * 64).view(1, 3, 8, 8)
+    assert torch.equal(quantise(image), load_image(encode_png(image)))
+    assert torch.equal(quantise(quantise(image)), quantise(image))
+
+
+def test_fingerprint_tells_pixels_and_shapes_apart() -> None:
+    image = quantise(torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0)))
+    assert len(fingerprint(image)) == 16
+    assert fingerprint(load_image(encode_png(image))) == fingerprint(image)
+    changed = image.clone()
+    changed[0, 2, 7, 11] = 1 - image[0, 2, 7, 11]
+    grey = image[:, :1]
+    different = [image, changed, grey, grey.mT, grey.reshape(1, 1, 4, 24), grey.repeat(1, 3, 1, 1)]
+    assert len({fingerprint(each) for each in different}) == len(different)
+
+
+@pytest.mark.parametrize(("dtype", "white", "mode"), [(bool, 1, "1"), (np.uint8, 255, "L"), (np.uint16, 65535, "I;16")])
+def test_a_data_url_holds_grey_pixels_exactly(dtype: type, white: int, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, white + 1, (5, 3)).astype(dtype)
+    url = encode_data_url(pixels)
+    assert Image.open(BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))).mode == mode
+    assert torch.equal(decode_data_url(url), tensor(pixels, white))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://example.org/mask.png", "not the data URL of a PNG"),
+        ("data:image/png;base64,????", "not the data URL of a PNG"),
+        ("data:image/png;base64,é", "not the data URL of a PNG"),
+        ("data:image/png;base64,AAAA", "not a picture"),
+        ("data:image/png;base64,", "empty"),
+    ],
+)
+def test_data_urls_that_hold_no_picture(url: str, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        decode_data_url(url)
+
+
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG", ".Jpg"])
 def test_every_suffix_is_written_and_read(suffix: str, tmp_path: Path) -> None:
     image = example("coffee", side=64)
@@ -356,8 +408,11 @@ def test_examples(name: str) -> None:
     assert image.dtype == torch.float32
     assert 0 <= image.min() < 0.3
     assert 0.7 < image.max() <= 1
-    assert example(name, channels=3, side=64).shape == (1, 3, 64, 64)
-    assert example(name, channels=1, side=64).shape == (1, 1, 64, 64)
+    assert torch.equal(quantise(image), image)
+    for channels in (1, 3):
+        small = example(name, channels=channels, side=64)
+        assert small.shape == (1, channels, 64, 64)
+        assert torch.equal(quantise(small), small), "a PNG file holds it exactly"
 
 
 def test_examples_are_colour_and_grey() -> None:
