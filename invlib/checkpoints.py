@@ -25,7 +25,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 import safetensors.torch
 import torch
@@ -51,8 +51,19 @@ from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from invlib import runtime
-from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser
+from invlib import denoisers, runtime
+from invlib.denoisers import BFCNN, Denoiser
+from invlib.flows import RealNVP
+from invlib.gans import Generator
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    **denoisers.ARCHITECTURES,
+    "RealNVP": RealNVP,
+    "Generator": Generator,
+}
+"""Every architecture that a checkpoint may name."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SUFFIX = ".safetensors"
 
@@ -328,13 +339,33 @@ def _first_line(error: Exception) -> str:
 # From a file to a network
 
 
-def load(name: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Denoiser:
+@overload
+def load(
+    name: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> Denoiser: ...
+@overload
+def load(
+    name: str | Path,
+    kind: type[Network],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network: ...
+def load(
+    name: str | Path,
+    kind: type[nn.Module] = Denoiser,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
     """The network of a checkpoint, ready for inference.
 
     Parameters
     ----------
     name : a path, a name in the registry, or `hub:owner/repo/file@revision`.
-    device, dtype : where it runs and the precision of its weights, as in `runtime.prepare`.
+    kind : what it must be: `Denoiser`, `flows.Flow` or `gans.Generator`.
+    device, dtype : where it runs and the precision of its weights, as in `runtime.prepare`; flows and generators are
+        float32 unless told otherwise, because an inverse in bfloat16 is off by 3e-3.
 
     Returns
     -------
@@ -343,7 +374,7 @@ def load(name: str | Path, *, device: torch.device | str | None = None, dtype: t
     Raises
     ------
     CheckpointError : as `resolve`, and for a file that is not a checkpoint: cut short, without metadata, of an unknown
-        architecture, with tensors that are missing, extra, of the wrong shape or not finite.
+        architecture or of another kind, with tensors that are missing, extra, of the wrong shape or not finite.
     """
     path = resolve(name)
     metadata, tensors = _read(path)
@@ -354,7 +385,13 @@ def load(name: str | Path, *, device: torch.device | str | None = None, dtype: t
             net = ARCHITECTURES[architecture](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {architecture} does not accept its arguments: {_first_line(error)}") from error
+    if not isinstance(net, kind):
+        raise CheckpointError(
+            f"{name} is a {architecture}, not a {kind.__name__}: choose another checkpoint, or load it as what it is"
+        )
     _fill(net, tensors, path)
+    if dtype is None and not isinstance(net, Denoiser):
+        dtype = torch.float32
     return runtime.prepare(net, device, dtype)
 
 
@@ -462,7 +499,9 @@ def _fill(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 # From a network to a file
 
 
-def save(net: Denoiser, path: str | Path, *, recipe: str, data: str, sigma: str, quality: Mapping[str, Any]) -> str:
+def save(
+    net: nn.Module, path: str | Path, *, recipe: str, data: str, quality: Mapping[str, Any], sigma: str | None = None
+) -> str:
     """Write a network as a checkpoint in float16; the same network and metadata give the same bytes.
 
     Parameters
@@ -471,8 +510,8 @@ def save(net: Denoiser, path: str | Path, *, recipe: str, data: str, sigma: str,
     path : the file to write, replaced in one step if it exists.
     recipe : how it was trained.
     data : what it was trained on.
-    sigma : the noise levels it was trained at, in units of the image's range.
     quality : measured figures, any JSON.
+    sigma : the noise levels that a denoiser was trained at, in units of the image's range.
 
     Returns
     -------
@@ -490,7 +529,7 @@ def save(net: Denoiser, path: str | Path, *, recipe: str, data: str, sigma: str,
         tensors[key] = tensor.cpu().half() if tensor.is_floating_point() else tensor.cpu()
         if not torch.isfinite(tensors[key]).all():
             raise CheckpointError(f"{key} holds numbers that are not finite in float16, so {path} was not written")
-    metadata = {"recipe": recipe, "data": data, "sigma": sigma, "quality": quality}
+    metadata = {"recipe": recipe, "data": data, "quality": quality, **({"sigma": sigma} if sigma else {})}
     return _write(Path(path), tensors, {"architecture": architecture, "arguments": net.arguments, **metadata})
 
 

@@ -11,7 +11,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,12 +20,12 @@ import torch
 from torch import Tensor
 
 from invlib import ascent, checkpoints, images, runtime
-from invlib.ascent import Restoration, State
+from invlib.ascent import Restoration, Schedule, State
 from invlib.denoisers import ARCHITECTURES, Denoiser
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.restoration import Scores, score, summarise
 from invlib.operators import Blur, LinearOperator
-from invlib.tasks import SAMPLING_BETA, TASKS, default_prior
+from invlib.tasks import SAMPLING_BETA, TASKS, decode_knobs, default_prior, encode_knobs, json_value
 
 Item = TypeVar("Item")
 Result = dict[str, Any]
@@ -38,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = options.command(options)
     except (ValueError, OSError, MemoryError, checkpoints.CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not runtime.is_out_of_memory(error):
+            raise
+        print("error: not enough memory: use a smaller picture or fewer samples", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -53,11 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sample(options: argparse.Namespace) -> Result:
+    if options.replay is None:
+        complete(options, prior="bf-unet-color", size=(128, 128), count=1, seed=0)
+    else:
+        replay(options, sampling_run)
     prior = checkpoints.load(options.prior)
-    height, width = options.size
-    shape = (prior.channels, height, width)
-    settings = {"beta": SAMPLING_BETA.get(options.prior, 0.5), **given(options, ASCENT)}
-    states = ascent.ascend(prior, shape=shape, count=options.count, seed=options.seed, **settings)
+    shape = (prior.channels, *options.size) if options.replay is None else options.image_shape
+    arguments = {
+        **ASCENT_DEFAULTS,
+        "beta": SAMPLING_BETA.get(options.prior, 0.5),
+        **given(options, (*ASCENT, "interpolate")),
+    }
+    states = ascent.ascend(prior, shape=shape, count=options.count, seed=options.seed, **arguments)
     result = ascent.collect(show_progress(states))
     files = save_pictures(result, options.out, "sample")
     if options.count > 1:
@@ -65,36 +78,62 @@ def sample(options: argparse.Namespace) -> Result:
         images.save_image(images.contact_sheet(result.samples), sheet)
         files.append(str(sheet))
     return {
+        "task": SAMPLING,
         "prior": options.prior,
         **describe_run(result, options),
-        "image_shape": list(result.samples.shape[1:]),
+        **arguments,
+        "image_shape": list(shape),
         "files": files,
     }
 
 
 def restore(options: argparse.Namespace) -> Result:
-    name, prior, picture = open_picture(options.image, options)
+    if options.replay is not None:
+        replay(options, restoration_run)
+    elif options.image is None:
+        raise ValueError("IMAGE is required: name a picture, or a run's JSON with --replay")
+    elif options.task is None:
+        raise ValueError(f"--task is required: choose one of {', '.join(TASKS)}")
+    else:
+        complete_problem(options)
+    picture, origin = open_picture(options)
+    name, prior, picture = choose_prior(picture, options)
+    if not options.measured:
+        picture = images.crop_to_multiple(picture, block_side(options))
+    fingerprint = images.fingerprint(picture)
+    if options.replay is not None and fingerprint != options.fingerprint:
+        raise ValueError(
+            f"{origin['picture']} is not the picture of the run in {options.replay}: name that one as IMAGE "
+            "(the ZIP of a run holds it as picture.png)"
+        )
     pose = from_measured_picture if options.measured else degrade
     operator, measurements, truth = pose(picture, options)
     result, scores = solve(prior, operator, measurements, truth, options)
     return {
         "task": options.task,
+        **encode_knobs(options.knobs),
+        **origin,
+        "fingerprint": fingerprint,
+        "simulated": truth is not None,
         "prior": name,
         "sampler": options.sampler,
         **describe_run(result, options),
+        **sampler_arguments(options, operator),
         "image_shape": list(operator.image_shape),
         "measured": operator.measured,
         **({"dropped": operator.dropped} if isinstance(operator, Blur) else {}),
         **(summarise([scores]) if scores else {}),
-        "files": save_pictures(result, options.out, options.image.stem),
+        "files": save_pictures(result, options.out, Path(origin["picture"]).stem),
     }
 
 
 def bench_restoration(options: argparse.Namespace) -> Result:
+    complete_problem(options)
     results: list[Restoration] = []
     rows: list[Scores] = []
     for path in count_progress(images.list_images(options.data), "picture"):
-        name, prior, picture = open_picture(path, options)
+        name, prior, picture = choose_prior(images.load_image(path), options)
+        picture = images.crop_to_multiple(picture, block_side(options))
         result, scores = solve(prior, *degrade(picture, options), options)
         assert scores is not None  # a degraded picture has a truth
         results.append(result)
@@ -120,7 +159,8 @@ def bench_denoising(options: argparse.Namespace) -> Result:
 
 
 def train_denoiser(options: argparse.Namespace) -> Result:
-    from invlib.training.denoiser import Recipe, describe_recipe, train, trained_network
+    from invlib.training.denoiser import Recipe, train, trained_network
+    from invlib.training.run import describe_recipe
 
     recipe = Recipe(
         architecture=options.architecture,
@@ -153,6 +193,74 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         quality={"validation_psnr": progress.psnr},
     )
     return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), "validation_psnr": progress.psnr}
+
+
+def train_flow(options: argparse.Namespace) -> Result:
+    from invlib.training.flow import Recipe, train, trained_flow
+    from invlib.training.run import describe_recipe
+
+    recipe = Recipe(
+        kind=options.kind,
+        logit=options.logit,
+        blocks=options.blocks,
+        optimizer=options.optimizer,
+        **optimisation(options),
+    )
+    state_file = options.out.with_suffix(".state")
+    for progress in train(recipe, options.data, state_file):
+        if progress.bits is not None or progress.step % 20 == 0:
+            held_out = f"  held out: {progress.bits:.3f}" if progress.bits is not None else ""
+            say(
+                f"step {progress.step}/{progress.steps}  {progress.loss:.3f} bits per dimension  "
+                f"{progress.seconds:.0f} s{skipped_steps(progress.skipped)}{held_out}"
+            )
+    flow, seconds = trained_flow(state_file)
+    sha256 = checkpoints.save(
+        flow,
+        options.out,
+        recipe=describe_recipe(recipe, seconds),
+        data=options.describe_data or options.data.name,
+        quality={"validation_bits_per_dim": progress.bits},
+    )
+    return {
+        "file": str(options.out),
+        "sha256": sha256,
+        "seconds": round(seconds),
+        "validation_bits_per_dim": progress.bits,
+    }
+
+
+def train_gan(options: argparse.Namespace) -> Result:
+    from invlib.training.gan import Recipe, train, trained_generator
+    from invlib.training.run import describe_recipe
+
+    recipe = Recipe(kind=options.kind, **optimisation(options))
+    state_file = options.out.with_suffix(".state")
+    for progress in train(recipe, options.data, state_file):
+        if progress.step in (1, progress.steps) or progress.step % 20 == 0:
+            say(
+                f"step {progress.step}/{progress.steps}  generator {progress.generator_loss:.3f}  discriminator "
+                f"{progress.discriminator_loss:.3f}  {progress.seconds:.0f} s{skipped_steps(progress.skipped)}"
+            )
+    net, seconds = trained_generator(state_file)
+    sha256 = checkpoints.save(
+        net,
+        options.out,
+        recipe=describe_recipe(recipe, seconds),
+        data=options.describe_data or options.data.name,
+        quality={},
+    )
+    return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds)}
+
+
+def optimisation(options: argparse.Namespace) -> dict[str, Any]:
+    """The part of a recipe that `train flow` and `train gan` share."""
+    names = ("steps", "batch", "learning_rate", "warmup", "ema", "seed")
+    return {name: getattr(options, name) for name in names}
+
+
+def skipped_steps(count: int) -> str:
+    return f"  {count} skipped, not finite" if count else ""
 
 
 def weights_list(options: argparse.Namespace) -> Result:
@@ -201,55 +309,85 @@ def solve(
 ) -> tuple[Restoration, Scores | None]:
     """Run the sampler that the options ask for, and score the result if the truth is known."""
     sampler = ascent.SAMPLERS[options.sampler]
-    settings = sampler_settings(options, operator)
+    arguments = sampler_arguments(options, operator)
+    settings = {"schedule": Schedule(**arguments)} if options.sampler == "fast" else arguments
     states = sampler(prior, operator, measurements, count=options.samples, seed=options.seed, **settings)
     result = ascent.collect(show_progress(states))
     return result, None if truth is None else score(result, operator, measurements, truth)
 
 
-ASCENT = ("h0", "beta", "sigma_0", "sigma_L", "max_evaluations")
-SCHEDULE = ("evaluations", "sigma_0", "sigma_L", "rho")
+Kinds = dict[str, type | tuple[type, ...]]
+"""Names -> kinds of values, as `json_value` calls them."""
+
+SCHEDULE: Kinds = {"evaluations": int, "sigma_0": float, "sigma_L": float, "rho": float}
+ASCENT: Kinds = {"h0": float, "beta": float, "sigma_0": float, "sigma_L": float, "max_evaluations": int}
+ASCENT_DEFAULTS = {name: signature(ascent.ascend).parameters[name].default for name in ASCENT}
 
 
-def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """The options of these names that were given."""
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def sampler_settings(options: argparse.Namespace, operator: LinearOperator) -> dict[str, Any]:
-    """The sampler's arguments; an option of the other sampler is refused rather than ignored."""
-    names, others = (ASCENT, SCHEDULE) if options.sampler == "paper" else (SCHEDULE, ASCENT)
-    for name in given(options, others):
-        if name not in names:
-            raise ValueError(f"--{name.replace('_', '-')} does not belong to the {options.sampler} sampler")
-    if options.sampler == "paper":
-        return given(options, ASCENT)
-    return {"schedule": replace(ascent.default_schedule(operator), **given(options, SCHEDULE))}
+def complete(options: argparse.Namespace, **values: Any) -> None:
+    """Give these values to the options that were not given.
+
+    They are no defaults of the parser, so that `replay` can tell what was given.
+    """
+    for name, value in values.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
 
 
-def build_operator(shape: Sequence[int], options: argparse.Namespace) -> LinearOperator:
-    """The measurement that the options describe; a knob of another task is refused rather than ignored."""
+def complete_problem(options: argparse.Namespace) -> None:
+    """The same for the options of a problem; the knobs of its task become `options.knobs`."""
+    complete(options, sampler="fast", samples=1, seed=0)
+    options.knobs = given_knobs(options)
+
+
+def given_knobs(options: argparse.Namespace) -> dict[str, Any]:
+    """The task's knobs; one of another task is refused rather than ignored."""
     task = TASKS[options.task]
-    knobs = {
-        knob: getattr(options, knob)
-        for knob in ("factor", "keep", "box", "mask", "kernel")
-        if getattr(options, knob) is not None
-    }
+    knobs = given(options, dict.fromkeys(knob for each in TASKS.values() for knob in each.knobs))
     for knob in knobs:
         if knob not in task.knobs:
             raise ValueError(
-                f"--{knob} does not belong to {options.task}, which has {', '.join('--' + name for name in task.knobs)}"
+                f"{flag(knob)} does not belong to {options.task}, which has {', '.join(map(flag, task.knobs))}"
             )
-    for knob in ("mask", "kernel"):
-        if knob in knobs:
-            picture = images.load_image(knobs[knob], channels=1)[0, 0]
-            knobs[knob] = picture > 0.5 if knob == "mask" else picture
-    return task.operator(shape, **{**task.defaults, **knobs})
+    if "mask" in knobs:
+        knobs["mask"] = images.load_image(knobs["mask"], channels=1)[0, 0] > 0.5
+    if "kernel" in knobs:
+        knobs["kernel"] = images.load_image(knobs["kernel"], channels=1, min_side=1)[0, 0]
+    return task.complete(knobs)
 
 
-def open_picture(path: Path, options: argparse.Namespace) -> tuple[str, Denoiser, Tensor]:
+def sampler_arguments(options: argparse.Namespace, operator: LinearOperator) -> dict[str, Any]:
+    """All of the sampler's arguments; an option of the other sampler is refused rather than ignored."""
+    names, others = (ASCENT, SCHEDULE) if options.sampler == "paper" else (SCHEDULE, ASCENT)
+    for name in given(options, others):
+        if name not in names:
+            raise ValueError(f"{flag(name)} does not belong to the {options.sampler} sampler")
+    defaults = ASCENT_DEFAULTS if options.sampler == "paper" else asdict(ascent.default_schedule(operator))
+    return {**defaults, **given(options, names)}
+
+
+def flag(name: str) -> str:
+    """What an option is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def open_picture(options: argparse.Namespace) -> tuple[Tensor, Result]:
+    """The picture to restore, and where it is from: a file or, of a run that is replayed, an example."""
+    if options.image is not None:
+        return images.load_image(options.image), {"picture": options.image.name}
+    if options.side is None:
+        raise ValueError(f"the run in {options.replay} is not of an example but of {options.picture}: name it as IMAGE")
+    picture = images.example(options.picture, side=options.side)
+    return picture, {"picture": options.picture, "side": options.side}
+
+
+def choose_prior(picture: Tensor, options: argparse.Namespace) -> tuple[str, Denoiser, Tensor]:
     """The name of the prior for a picture, the prior, and the picture in its colours."""
-    picture = images.load_image(path)
     name = options.prior or default_prior(picture.shape[1])
     prior = checkpoints.load(name)
     return name, prior, images.to_channels(picture, prior.channels)
@@ -260,10 +398,8 @@ Problem = tuple[LinearOperator, Tensor, Tensor | None]
 
 
 def degrade(picture: Tensor, options: argparse.Namespace) -> Problem:
-    """Measure a clean picture, cropped to a multiple of the factor if there is one."""
-    if options.task == "super-resolution":
-        picture = images.crop_to_multiple(picture, block_side(options))
-    operator = build_operator(picture.shape[1:], options)
+    """Measure a clean picture, whose sides are multiples of the factor if there is one."""
+    operator = TASKS[options.task].operator(picture.shape[1:], **options.knobs)
     return operator, operator.measure(picture), picture
 
 
@@ -276,20 +412,21 @@ def from_measured_picture(picture: Tensor, options: argparse.Namespace) -> Probl
         )
     if options.task == "random-pixels":
         raise ValueError("with --measured the missing pixels must be known: use --task inpainting --mask FILE")
-    if options.task == "inpainting" and options.mask is None and options.box is None:
+    if options.task == "inpainting" and not options.knobs:
         raise ValueError(
             "with --measured say what is missing: --mask FILE (black there) or --box top,left,height,width"
         )
-    factor = block_side(options) if options.task == "super-resolution" else 1
-    operator = build_operator((channels, height * factor, width * factor), options)
+    side = block_side(options)
+    operator = TASKS[options.task].operator((channels, height * side, width * side), **options.knobs)
     return operator, operator.from_view(picture), None
 
 
 def block_side(options: argparse.Namespace) -> int:
-    factor: int = TASKS["super-resolution"].defaults["factor"] if options.factor is None else options.factor
-    if factor < 1:
-        raise ValueError(f"--factor must be at least 1, got {factor}")
-    return factor
+    """The side of the block of pixels that are measured as one: the factor of super-resolution, else 1."""
+    side: int = options.knobs.get("factor", 1)
+    if side < 1:
+        raise ValueError(f"--factor must be at least 1, got {side}")
+    return side
 
 
 def describe_run(result: Restoration, options: argparse.Namespace) -> Result:
@@ -321,6 +458,66 @@ def save_pictures(result: Restoration, folder: Path, stem: str) -> list[str]:
     return files
 
 
+# Runs to repeat
+
+SAMPLING = "sampling"
+"""The task of a run of `sample`."""
+
+
+def replay(options: argparse.Namespace, read: Callable[[Result], Result]) -> None:
+    """Take the options from the JSON of a run; those that were given are refused, as they would be ignored."""
+    for name, value in vars(options).items():
+        if name not in {"command", "replay", "image", "out", "json"} and value is not None:
+            raise ValueError(f"{flag(name)} does not go with --replay, which takes everything from the run's JSON")
+    try:
+        run = json.loads(options.replay.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{options.replay} cannot be opened ({error.strerror}): name the JSON of a run") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{options.replay} is not JSON: name the JSON of a run") from error
+    try:
+        if not isinstance(run, dict):
+            raise ValueError("it is not a JSON object")
+        vars(options).update(read(run))
+    except ValueError as error:
+        raise ValueError(f"{options.replay} cannot be replayed: {error}") from error
+
+
+def sampling_run(run: Result) -> Result:
+    """The options of `sample` that a run amounts to."""
+    if run.get("task") != SAMPLING:
+        raise ValueError("it is no run of `sample`: use `restore --replay`")
+    kinds: Kinds = {"prior": str, "image_shape": (int, int, int), "seed": int, **ASCENT, "interpolate": bool}
+    return {
+        **values(run, kinds, optional=("max_evaluations", "interpolate")),
+        "count": json_value(run, "samples", int),
+    }
+
+
+def restoration_run(run: Result) -> Result:
+    """The options of `restore` that a run amounts to."""
+    if run.get("task") == SAMPLING:
+        raise ValueError("it is a run of `sample`: use `sample --replay`")
+    task, sampler = json_value(run, "task", str), json_value(run, "sampler", str)
+    if sampler not in ascent.SAMPLERS:
+        raise ValueError(f"{sampler!r} is not a sampler: it must be one of {', '.join(ascent.SAMPLERS)}")
+    kinds: Kinds = {"picture": str, "side": int, "fingerprint": str, "prior": str, "samples": int, "seed": int}
+    arguments = ASCENT if sampler == "paper" else SCHEDULE
+    return {
+        "task": task,
+        "knobs": decode_knobs(task, run),
+        "measured": not json_value(run, "simulated", bool),
+        "sampler": sampler,
+        "side": None,
+        **values(run, kinds | arguments, optional=("side", "max_evaluations")),
+    }
+
+
+def values(run: Result, kinds: Kinds, optional: Sequence[str]) -> Result:
+    """The values of several keys of a JSON object; ValueError if one is missing that is not optional."""
+    return {name: json_value(run, name, kind) for name, kind in kinds.items() if name in run or name not in optional}
+
+
 # Talking to a person
 
 
@@ -347,14 +544,16 @@ def count_progress(items: Iterable[Item], what: str, total: int | None = None) -
 
 
 def readable(result: Result, indent: str = "") -> str:
-    """A JSON object for people: a key a line, objects indented; a run's history is for programs."""
+    """A JSON object for people: a key a line, objects indented; histories and encoded pictures are for programs."""
     lines = []
     for key, value in result.items():
-        if isinstance(value, dict) and key != "history":
+        if key in {"history", "mask", "kernel"}:
+            continue
+        if isinstance(value, dict):
             lines += [f"{indent}{key}:", readable(value, indent + "  ")]
         elif isinstance(value, list) and key == "files":
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
-        elif key != "history":
+        else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
 
@@ -376,20 +575,27 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = add(commands, "sample", sample, "draw pictures from a prior")
-    command.add_argument("--prior", default="bf-unet-color", help="name, file, or hub:owner/repo/file@revision")
+    command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color)")
+    command.add_argument("--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128)")
+    command.add_argument("--count", type=parse_count, help="how many (default 1)")
     command.add_argument(
-        "--size", type=parse_size, default=(128, 128), help="side in pixels, or HEIGHTxWIDTH (default 128)"
+        "--interpolate", action="store_true", default=None, help="go from the seed's first sample to its second"
     )
-    command.add_argument("--count", type=parse_count, default=1, help="how many")
     add_ascent(command)
+    add_replay(command)
     add_out(command)
 
     command = add(commands, "restore", restore, "degrade a picture and restore it, or restore a measured one")
-    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("image", type=Path, nargs="?", metavar="IMAGE")
     command.add_argument(
-        "--measured", action="store_true", help="IMAGE is the measurement; there is nothing to score against"
+        "--measured",
+        action="store_true",
+        default=None,
+        help="IMAGE is the measurement; there is nothing to score against",
     )
+    command.add_argument("--task", choices=list(TASKS))
     add_problem(command)
+    add_replay(command)
     add_out(command)
 
     trainings = add_group(commands, "train", "train a prior")
@@ -419,6 +625,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--describe-data", metavar="TEXT", help="what the data are, for the checkpoint (default: the folder's name)"
     )
 
+    command = add(trainings, "flow", train_flow, "train a normalizing flow; run again to go on after a stop")
+    add_images(command)
+    command.add_argument("--logit", action="store_true", help="for digits as signals, which are black or white")
+    command.add_argument("--blocks", type=int, default=2, help="residual blocks of a coupling network (default 2)")
+    command.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+    add_optimisation(command, learning_rate=1e-3, ema=0.999)
+    command = add(trainings, "gan", train_gan, "train a generator; run again to go on after a stop")
+    add_images(command)
+    add_optimisation(command, learning_rate=4e-4, ema=0.998)
+
     benches = add_group(commands, "bench", "measure")
     command = add(benches, "denoising", bench_denoising, "PSNR against noise level")
     command.add_argument("--prior", required=True)
@@ -426,6 +642,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command = add(benches, "restoration", bench_restoration, "scores of a task, averaged over a folder")
     command.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    command.add_argument("--task", choices=list(TASKS), required=True)
     add_problem(command)
 
     weights = add_group(commands, "weights", "list, check and exchange checkpoints")
@@ -464,27 +681,60 @@ def add_group(commands: Commands, name: str, about: str) -> Commands:
     return commands.add_parser(name, help=about, description=about).add_subparsers(required=True, metavar="COMMAND")
 
 
+def add_images(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER_OR_ZIP",
+        help="aligned pictures of CelebA, or the folder of MNIST's idx files",
+    )
+    command.add_argument("--kind", choices=("faces", "mnist"), required=True, help="64×64 colour, or 28×28 grey")
+    command.add_argument(
+        "--out", type=Path, required=True, help="checkpoint to write; FILE.state beside it resumes the run"
+    )
+    command.add_argument("--describe-data", metavar="TEXT", help="what the data are (default: the folder's name)")
+
+
+def add_optimisation(command: argparse.ArgumentParser, learning_rate: float, ema: float) -> None:
+    command.add_argument("--steps", type=parse_count, required=True)
+    command.add_argument("--batch", type=parse_count, default=32, help="images per step (default 32)")
+    command.add_argument("--learning-rate", type=float, default=learning_rate)
+    command.add_argument("--warmup", type=parse_count, default=200, help="steps in which the learning rate rises")
+    command.add_argument("--ema", type=float, default=ema, help="decay of the average of the weights")
+    command.add_argument("--seed", type=int, default=0)
+
+
 def add_problem(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--task", choices=list(TASKS), required=True)
     command.add_argument("--factor", type=int, help="super-resolution: side of the blocks (default 4)")
     command.add_argument(
         "--keep", type=float, help="fraction of coefficients, pixels or measurements kept (default 0.1)"
     )
     command.add_argument("--box", type=parse_box, metavar="TOP,LEFT,HEIGHT,WIDTH", help="inpainting: the missing block")
     command.add_argument("--mask", type=Path, help="inpainting: a picture, black where pixels are missing")
-    command.add_argument("--kernel", type=Path, help="deblurring: a picture of the blur kernel, instead of --keep")
+    command.add_argument("--gaussian", type=float, metavar="SIGMA", help="deblurring: a Gaussian blur, in pixels")
+    command.add_argument(
+        "--motion",
+        type=parse_motion,
+        metavar="LENGTH,ANGLE",
+        help="deblurring: a straight motion, in pixels and in degrees from the horizontal",
+    )
+    command.add_argument("--kernel", type=Path, help="deblurring: a picture of the blur kernel")
+    command.add_argument(
+        "--dense", action="store_true", default=None, help="compressive-sensing: Gaussian vectors; small pictures only"
+    )
     command.add_argument(
         "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"
     )
-    command.add_argument("--samples", type=parse_count, default=1, help="how many answers to draw")
-    command.add_argument("--sampler", choices=list(ascent.SAMPLERS), default="fast")
+    command.add_argument("--samples", type=parse_count, help="how many answers to draw (default 1)")
+    command.add_argument("--sampler", choices=list(ascent.SAMPLERS), help="default: fast")
     command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
     add_ascent(command)
 
 
 def add_ascent(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, help="another one gives other answers (default 0)")
     command.add_argument("--sigma-0", type=float, help="noise level of the start (default 1)")
     command.add_argument("--sigma-L", type=float, help="noise level of the end (default 0.01)")
     command.add_argument("--h0", type=float, help="paper: first step size (default 0.01)")
@@ -492,6 +742,12 @@ def add_ascent(command: argparse.ArgumentParser) -> None:
         "--beta", type=float, help="paper: 1 injects no noise, less injects more (default 0.01; `sample`: by prior)"
     )
     command.add_argument("--max-evaluations", type=int, help="paper: give up after so many")
+
+
+def add_replay(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--replay", type=Path, metavar="JSON", help="repeat the run that a page or --json described in this file"
+    )
 
 
 def add_out(command: argparse.ArgumentParser) -> None:
@@ -517,3 +773,11 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
         raise argparse.ArgumentTypeError("expected TOP,LEFT,HEIGHT,WIDTH in pixels")
     top, left, height, width = numbers
     return top, left, height, width
+
+
+def parse_motion(text: str) -> tuple[float, float]:
+    numbers = [float(number) for number in text.split(",")]
+    if len(numbers) != 2:
+        raise argparse.ArgumentTypeError("expected LENGTH,ANGLE in pixels and degrees")
+    length, angle = numbers
+    return length, angle

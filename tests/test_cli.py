@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from invlib import checkpoints, images
+from invlib import Schedule, checkpoints, images, restore
 from invlib.cli import main
 from invlib.denoisers import BFUNet
-from invlib.operators import gaussian_kernel
+from invlib.operators import BlockAverage, gaussian_kernel
 from invlib.tasks import TASKS
 
 
@@ -134,6 +137,19 @@ def test_sample_draws_pictures_and_a_sheet(capsys, tmp_path):
     assert images.load_image(tmp_path / "out" / "sheet.png").shape == (1, 1, 2 * 18 + 2, 2 * 26 + 2)
 
 
+def test_sample_interpolates_between_two_samples(capsys, tmp_path):
+    arguments = ("sample", "--prior", "bf-unet-gray", "--size", 16, "--h0", 0.3, "--seed", 4)
+    path = run(capsys, *arguments, "--count", 3, "--interpolate", "--out", "path")
+    assert path["interpolate"] is True
+    ends = run(capsys, *arguments, "--count", 2, "--out", "ends")
+    assert "interpolate" not in ends
+    first, between, last = (images.load_image(f"path/sample-{number}.png") for number in (1, 2, 3))
+    for end, number in ((first, 1), (last, 2)):
+        torch.testing.assert_close(end, images.load_image(f"ends/sample-{number}.png"), atol=0.03, rtol=0)
+        assert float((between - end).abs().mean()) > 0.03
+    assert "count must be at least 2" in refused(capsys, *arguments, "--interpolate")
+
+
 def test_bench_averages_over_a_folder(capsys, tmp_path):
     for name in ("coffee", "chelsea"):
         images.save_image(images.example(name, side=40), tmp_path / "data" / f"{name}.png")
@@ -211,11 +227,220 @@ def test_weights_list_and_verify_what_is_shipped(capsys):
 
 
 def test_without_json_the_result_is_for_people(capsys, picture):
-    assert main(["restore", str(picture), "--task", "super-resolution", "--evaluations", "3"]) == 0
+    arguments = ["--task", "inpainting", "--mask", str(picture), "--evaluations", "3"]
+    assert main(["restore", str(picture), *arguments]) == 0
     out = capsys.readouterr().out
     assert "psnr: " in out
-    assert "history" not in out
-    assert "{" not in out
+    for unreadable in ("history", "base64", "{"):
+        assert unreadable not in out
+
+
+# Replay
+
+FAST = ("--evaluations", 4, "--samples", 2)
+PAPER = ("--sampler", "paper", "--h0", 0.3, "--beta", 0.2, "--sigma-0", 0.5, "--sigma-L", 0.05)
+
+
+@pytest.fixture
+def files(picture, tmp_path):
+    """A mask; a kernel of few levels, so small that it is no picture; one of sixteen bits."""
+    images.save_image((images.example("camera", side=64) > 0.3).float(), tmp_path / "mask.png")
+    Image.fromarray(np.array([[0, 7, 90], [1, 201, 30]], np.uint8)).save(tmp_path / "small.png")
+    kernel = (gaussian_kernel(1.3) * 300_000).numpy().astype(np.uint16)
+    Image.fromarray(kernel).save(tmp_path / "kernel.png")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--task", "super-resolution", "--factor", 3, *PAPER, "--seed", 5),
+        ("--task", "super-resolution", "--factor", 2, "--measured", *FAST),
+        ("--task", "deblurring", *FAST, "--sigma-0", 0.7, "--sigma-L", 0.03, "--rho", 2, "--seed", 9),
+        ("--task", "deblurring", "--gaussian", 1.7, *PAPER, "--max-evaluations", 5),
+        ("--task", "deblurring", "--motion", "7.5,-30", *FAST),
+        ("--task", "deblurring", "--kernel", "small.png", *FAST),
+        ("--task", "deblurring", "--kernel", "kernel.png", *FAST),
+        ("--task", "deblurring", "--kernel", "kernel.png", "--measured", *FAST),
+        ("--task", "inpainting", *FAST),
+        ("--task", "inpainting", "--box", "3,4,50,20", *FAST),
+        ("--task", "inpainting", "--mask", "mask.png", *FAST),
+        ("--task", "inpainting", "--mask", "mask.png", "--measured", *PAPER),
+        ("--task", "random-pixels", "--keep", 0.3, *FAST, "--prior", "bf-unet-gray"),
+        ("--task", "compressive-sensing", "--keep", 0.2, "--dense", *FAST, "--prior", "bf-unet-gray"),
+        ("--task", "compressive-sensing", *PAPER),
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments[1:4])),
+)
+def test_a_run_is_replayed_to_the_byte(capsys, picture, files, arguments):
+    first = run(capsys, "restore", picture, *arguments, "--out", "first")
+    Path("run.json").write_text(json.dumps(first))
+    again = run(capsys, "restore", picture, "--replay", "run.json", "--out", "again")
+    assert {**again, "seconds": 0, "files": []} == {**first, "seconds": 0, "files": []}
+    pairs = list(zip(first["files"], again["files"], strict=True))
+    assert pairs
+    for before, after in pairs:
+        assert Path(before).read_bytes() == Path(after).read_bytes()
+
+
+def test_a_picture_of_another_size_is_not_the_run_s(capsys, picture, files):
+    row = run(capsys, "restore", picture, "--task", "inpainting", "--mask", "mask.png", *FAST)
+    Path("run.json").write_text(json.dumps(row))
+    images.save_image(images.example("coffee", side=40), "small.png")
+    assert "small.png is not the picture of the run" in refused(capsys, "restore", "small.png", "--replay", "run.json")
+
+
+def example_run() -> dict:
+    """A run of an example as a page writes it, cropped from 50 to 48 pixels."""
+    x = images.crop_to_multiple(images.example("coffee", side=50), 4)
+    return {
+        "task": "super-resolution",
+        "factor": 4,
+        "picture": "coffee",
+        "side": 50,
+        "fingerprint": images.fingerprint(x),
+        "simulated": True,
+        "prior": "bf-unet-color",
+        "sampler": "fast",
+        "samples": 2,
+        "seed": 1,
+        "evaluations": 5,
+        "sigma_0": 1,
+        "sigma_L": 0.02,
+        "rho": 3.0,
+        "each": {"psnr_samples": [1.0, 2.0]},
+    }
+
+
+def test_a_run_of_an_example_needs_no_picture(capsys):
+    Path("run.json").write_text(json.dumps(example_run()))
+    row = run(capsys, "restore", "--replay", "run.json")
+    assert row["image_shape"] == [3, 48, 48]
+    assert (row["picture"], row["side"]) == ("coffee", 50)
+    x = images.crop_to_multiple(images.example("coffee", side=50), 4)
+    operator = BlockAverage(x.shape[1:], 4)
+    expected = restore(
+        checkpoints.load("bf-unet-color"), operator, operator.measure(x), count=2, seed=1,
+        schedule=Schedule(5, sigma_L=0.02),
+    )  # fmt: skip
+    assert torch.equal(images.load_image(row["files"][1]), images.quantise(expected.samples[1:]))
+
+    images.save_image(images.example("coffee", side=50), "saved.png")
+    images.save_image(x, "cropped.png")
+    for name in ("saved.png", "cropped.png"):
+        same = run(capsys, "restore", name, "--replay", "run.json", "--out", "same")
+        assert Path(same["files"][0]).read_bytes() == Path(row["files"][0]).read_bytes()
+        assert "side" not in same
+        assert same["picture"] == name
+
+    images.save_image(images.example("chelsea", side=50), "other.png")
+    error = refused(capsys, "restore", "other.png", "--replay", "run.json")
+    assert "other.png is not the picture of the run" in error
+    assert "picture.png" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": None}, '"task" is missing'),
+        ({"task": "time-travel"}, "'time-travel' is not a task"),
+        ({"task": "sampling"}, "use `sample --replay`"),
+        ({"task": ["deblurring"]}, '"task" must be a string'),
+        ({"factor": None}, '"factor" is missing'),
+        ({"factor": 4.0}, '"factor" must be a whole number, got 4.0'),
+        ({"factor": True}, '"factor" must be a whole number'),
+        ({"factor": 0}, "factor must be at least 1"),
+        ({"task": "inpainting", "box": [1, 2, 3]}, '"box" must be a list of 4 whole numbers'),
+        ({"task": "inpainting", "mask": "data:image/png;base64,AAAA"}, '"mask": The picture is not a picture'),
+        ({"task": "deblurring", "kernel": 3}, '"kernel" must be a string'),
+        ({"task": "compressive-sensing", "keep": 0.1, "dense": 1}, '"dense" must be a boolean'),
+        ({"seed": "1"}, '"seed" must be a whole number'),
+        ({"samples": 0}, "count must be at least 1"),
+        ({"simulated": None}, '"simulated" is missing'),
+        ({"fingerprint": None}, '"fingerprint" is missing'),
+        ({"fingerprint": "0123456789abcdef"}, "coffee is not the picture of the run"),
+        ({"picture": "dog"}, "no example called 'dog'"),
+        ({"side": 100_000}, "side must be from"),
+        ({"side": None}, "is not of an example but of coffee"),
+        ({"prior": "nonsense"}, "nonsense"),
+        ({"sampler": "magic"}, "'magic' is not a sampler"),
+        ({"sampler": "paper"}, '"h0" is missing'),
+        ({"rho": None}, '"rho" is missing'),
+        ({"sigma_0": 10**400}, '"sigma_0" must be a number'),
+        ({"sigma_0": math.nan}, "sigma_0 must be a positive number"),
+    ],
+)
+def test_a_run_that_cannot_be_replayed_is_refused_with_a_sentence(capsys, change, said):
+    content = {key: value for key, value in (example_run() | change).items() if value is not None}
+    Path("run.json").write_text(json.dumps(content))
+    assert said in refused(capsys, "restore", "--replay", "run.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[1]", b"null"])
+@pytest.mark.parametrize("command", ["restore", "sample"])
+def test_a_file_that_is_no_run_is_refused_with_a_sentence(capsys, command, content):
+    Path("run.json").write_bytes(content)
+    assert "JSON" in refused(capsys, command, "--replay", "run.json")
+    assert "missing.json cannot be opened" in refused(capsys, command, "--replay", "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "named"),
+    [
+        ("restore", ["--seed", 0], "--seed"),
+        ("restore", ["--samples", 1], "--samples"),
+        ("restore", ["--sampler", "fast"], "--sampler"),
+        ("restore", ["--measured"], "--measured"),
+        ("restore", ["--sigma-L", 0.01], "--sigma-L"),
+        ("restore", ["--task", "deblurring"], "--task"),
+        ("sample", ["--count", 1], "--count"),
+        ("sample", ["--interpolate"], "--interpolate"),
+    ],
+)
+def test_replay_takes_no_other_options(capsys, command, option, named):
+    Path("run.json").write_text(json.dumps(example_run()))
+    assert f"{named} does not go with --replay" in refused(capsys, command, "--replay", "run.json", *option)
+
+
+@pytest.mark.parametrize("extra", [(), ("--interpolate",), ("--max-evaluations", 4)])
+def test_samples_are_replayed_to_the_byte(capsys, extra):
+    arguments = ("--prior", "bf-unet-gray", "--size", "16x12", "--count", 2, "--h0", 0.4, "--sigma-L", 0.05)
+    first = run(capsys, "sample", *arguments, *extra, "--seed", 3, "--out", "first")
+    assert (first["task"], first["beta"], first["image_shape"]) == ("sampling", 0.5, [1, 16, 12])
+    assert float(images.load_image(first["files"][0]).std()) > 0.01
+    Path("run.json").write_text(json.dumps(first))
+    again = run(capsys, "sample", "--replay", "run.json", "--out", "again")
+    assert {**again, "seconds": 0, "files": []} == {**first, "seconds": 0, "files": []}
+    for before, after in zip(first["files"], again["files"], strict=True):
+        assert Path(before).read_bytes() == Path(after).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": "deblurring"}, "use `restore --replay`"),
+        ({"h0": None}, '"h0" is missing'),
+        ({"interpolate": "yes"}, '"interpolate" must be a boolean'),
+        ({"interpolate": True, "samples": 1}, "count must be at least 2"),
+        ({"image_shape": [16, 16]}, '"image_shape" must be a list of 3 whole numbers'),
+        ({"image_shape": [1, 0, 16]}, "all at least 1"),
+        ({"image_shape": [3, 16, 16]}, "images of 1 channels"),
+    ],
+)
+def test_samples_that_cannot_be_replayed_are_refused_with_a_sentence(capsys, change, said):
+    content = {
+        "task": "sampling", "prior": "bf-cnn-mnist", "image_shape": [1, 16, 16], "samples": 2, "seed": 0,
+        "h0": 0.5, "beta": 0.1, "sigma_0": 1.0, "sigma_L": 0.1,
+    }  # fmt: skip
+    content = {key: value for key, value in (content | change).items() if value is not None}
+    Path("run.json").write_text(json.dumps(content))
+    assert said in refused(capsys, "sample", "--replay", "run.json")
+
+
+def test_too_large_a_picture_is_refused_with_a_sentence(capsys):
+    assert "not enough memory" in refused(capsys, "sample", "--size", 1_000_000)
+
+
+# Bad arguments
 
 
 @pytest.mark.parametrize(
@@ -228,6 +453,10 @@ def test_without_json_the_result_is_for_people(capsys, picture):
         (["coffee.png", "--task", "deblurring", "--keep", "nan"], "keep"),
         (["coffee.png", "--task", "compressive-sensing", "--keep", "7"], "keep"),
         (["coffee.png", "--task", "inpainting", "--box", "0,0,640,10"], "box"),
+        (["coffee.png", "--task", "inpainting", "--box", "0,0,9,9", "--mask", "coffee.png"], "exclude one another"),
+        (["coffee.png", "--task", "deblurring", "--keep", "0.3", "--gaussian", "2"], "exclude one another"),
+        (["coffee.png", "--task", "deblurring", "--gaussian", "40"], "gaussian must be"),
+        (["coffee.png", "--task", "super-resolution", "--dense"], "--dense"),
         (["coffee.png", "--task", "super-resolution", "--h0", "0.1"], "--h0"),
         (["coffee.png", "--task", "super-resolution", "--sampler", "paper", "--beta", "nan"], "beta"),
         (["coffee.png", "--task", "super-resolution", "--evaluations", "0"], "evaluations"),
@@ -236,6 +465,8 @@ def test_without_json_the_result_is_for_people(capsys, picture):
         (["coffee.png", "--task", "compressive-sensing", "--measured"], "--measured"),
         (["coffee.png", "--task", "inpainting", "--measured"], "--mask"),
         (["text.png", "--task", "super-resolution"], "not a picture"),
+        (["coffee.png"], "--task is required"),
+        (["--task", "super-resolution"], "IMAGE is required"),
     ],
 )
 def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, arguments, said):
@@ -250,7 +481,7 @@ def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, ar
         (["--task", "super-resolution", "--samples", "0"], "--samples"),
         (["--task", "super-resolution", "--samples", "many"], "--samples"),
         (["--task", "inpainting", "--box", "1,2,3"], "--box"),
-        ([], "--task"),
+        (["--task", "deblurring", "--motion", "9"], "--motion"),
     ],
 )
 def test_arguments_that_cannot_be_parsed_exit_with_2_and_one_sentence(capsys, arguments, said):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,101 @@ def read_idx(path: Path) -> Tensor:
     if magic != 2051:
         raise ValueError(f"{path} is not an idx file of images")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).reshape(count, 1, height, width).copy())
+
+
+FACE_BOX = (4.5 / 89, 18 / 109, 84.5 / 89, 98 / 109)
+"""The face in an aligned picture of CelebA: left, top, right, bottom, as fractions of its sides."""
+
+
+def read_faces(path: Path, side: int = 64) -> Tensor:
+    """The faces of CelebA in the order of their names: uint8, (count, 3, side, side).
+
+    Parameters
+    ----------
+    path : a zip file or a folder of the aligned pictures, 178×218 or reduced to 89×109.
+    side : what the square around the face is resized to.
+
+    Raises
+    ------
+    ValueError : if there are no pictures, or one has other proportions than CelebA's.
+    """
+    faces = []
+    for name, content in read_members(path):
+        with Image.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+            if abs(width / height - 89 / 109) > 0.01:
+                raise ValueError(f"{name} in {path} is {width}×{height}; give the aligned pictures of CelebA, 89×109")
+            left, top, right, bottom = FACE_BOX
+            box = (left * width, top * height, right * width, bottom * height)
+            face = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box)
+        faces.append(torch.from_numpy(np.array(face)).permute(2, 0, 1))
+    if not faces:
+        raise ValueError(f"no pictures in {path}; give a zip file or a folder of CelebA's aligned pictures")
+    return torch.stack(faces)
+
+
+def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the pictures in a zip file or a folder, in the order of their names."""
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOGRAPH_SUFFIXES):
+            yield file.name, file.read_bytes()
+        return
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is neither a folder nor a zip file; give CelebA's aligned pictures in one of them")
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if Path(name).suffix.lower() in PHOTOGRAPH_SUFFIXES:
+                yield name, archive.read(name)
+
+
+def load_images(path: Path, kind: str) -> tuple[Tensor, Tensor]:
+    """Images of one size, all in memory: (training, validation), uint8, (count, C, H, W).
+
+    The last twentieth of the faces, 500 of 10 000, and the last sixtieth of the digits, 1000 of 60 000, are kept for
+    validation and never trained on.
+
+    Parameters
+    ----------
+    path : for "faces" a zip file or a folder of CelebA's aligned pictures; for "mnist" the folder of its idx files.
+    kind : "faces" or "mnist".
+    """
+    if kind == "faces":
+        images, held_out = read_faces(path), 1 / 20
+    else:
+        images, held_out = read_idx(path / "train-images-idx3-ubyte.gz"), 1 / 60
+    count = max(1, round(len(images) * held_out))
+    if len(images) <= count:
+        raise ValueError(f"{path} has too few images to hold one out for validation; give at least two")
+    return images[:-count], images[-count:]
+
+
+def dequantise(images: Tensor, bits: int, generator: torch.Generator) -> Tensor:
+    """Bytes as floats in [0, 1]: reduced to `bits` bits, then spread evenly over their bins of width 2^-bits."""
+    noise = torch.rand(images.shape, generator=generator, device=images.device)
+    return ((images >> (8 - bits)) + noise) / 2**bits
+
+
+class Images:
+    """Batches of whole images, uint8, that depend on the seed and the step only.
+
+    Parameters
+    ----------
+    images : (count, C, H, W), uint8.
+    flip : mirror left and right at random (not for digits).
+    seed : the stream of batches.
+    """
+
+    def __init__(self, images: Tensor, flip: bool, seed: int) -> None:
+        self.images, self.flip, self.seed = images, flip, seed
+
+    def batch(self, step: int, count: int) -> Tensor:
+        """`count` images for training step `step`: (count, C, H, W), uint8."""
+        random = np.random.default_rng((self.seed, step))
+        images = self.images[random.integers(len(self.images), size=count)]
+        if self.flip:
+            mirrored = torch.from_numpy(random.random(count) < 0.5).to(images.device)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        return images
 
 
 class Crops:

@@ -6,38 +6,41 @@ the state file, so a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from invlib import runtime
 from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser
 from invlib.training.data import Crops, load_training_set
-from invlib.training.muon import Muon
+from invlib.training.run import (
+    Optimisation,
+    build_optimizers,
+    learning_rate,
+    load_state,
+    read_average,
+    save_state,
+    update,
+    update_average,
+)
 
-MUON_RATIO = 20
 VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Optimisation):
     """Everything that a run depends on besides the pictures.
 
     Half of the noise levels are uniform on [0, 1] and half log-uniform from `sigma_min` to 1, so that the fine end,
     where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is divided by σ + .02:
     a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
 
-    `optimizer` is "adamw", or "muon" for the inner convolutions with AdamW for the rest: on BF-CNN Muon needs less than
-    half the steps (see training/README.md). Its step is `MUON_RATIO` times the learning rate.
+    On BF-CNN Muon needs less than half the steps of AdamW (see training/README.md).
 
     `folded` trains BF-CNN without its scales, to end a run: a batch's standard deviations differ from those of the
     next, and the error that this makes is the network's floor.
@@ -45,15 +48,8 @@ class Recipe:
 
     architecture: str = "BFUNet"
     channels: int = 3
-    steps: int = 7600
-    batch: int = 32
     crop: int = 64
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    ema: float = 0.998
     sigma_min: float = 0.005
-    seed: int = 0
     folded: bool = False
 
     def build(self) -> Denoiser:
@@ -86,13 +82,6 @@ def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> tuple[Tensor, Tensor
     sigma = draw_sigmas(recipe.batch, recipe.sigma_min, generator)
     noise = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     return (x + noise).contiguous(memory_format=torch.channels_last), noise, sigma
-
-
-def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine down to 1 % of the peak."""
-    warm = min(1.0, (step + 1) / recipe.warmup)
-    fraction = min(1.0, step / recipe.steps)
-    return recipe.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
 
 
 def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
@@ -178,8 +167,9 @@ def train(
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = recipe.build().to(device).eval()
     average.load_state_dict(net.state_dict())
-    optimizers = build_optimizers(recipe, net)
-    first, seconds = load_state(state_file, recipe, net, average, optimizers)
+    optimizers = build_optimizers(recipe.optimizer, net)
+    networks = {"net": net, "average": average}
+    first, seconds = load_state(state_file, recipe, networks, optimizers)
     forward = torch.compile(net) if compiled else net
 
     if first == recipe.steps:
@@ -194,10 +184,7 @@ def train(
         net.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimizer in optimizers:
-            rate = learning_rate(step, recipe) * (MUON_RATIO if isinstance(optimizer, Muon) else 1)
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.step()
+        update(optimizers, learning_rate(step, recipe))
         update_average(average, net, min(recipe.ema, (step + 1) / (step + 10)))
 
         seconds = time.monotonic() - started
@@ -206,29 +193,10 @@ def train(
         if measured:
             calibrate(average, crops, recipe)
         if last or seconds - saved > save_every:
-            save_state(state_file, recipe, step + 1, seconds, net, average, optimizers)
+            save_state(state_file, recipe, step + 1, seconds, networks, optimizers)
             saved = seconds
         psnr = validate(average, validation, device) if measured else None
         yield Progress(step + 1, recipe.steps, loss.item(), seconds, psnr)
-
-
-def build_optimizers(recipe: Recipe, net: nn.Module) -> list[torch.optim.Optimizer]:
-    """The optimisers that together move every parameter of the network."""
-    adamw = functools.partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=0.0)
-    if recipe.optimizer == "adamw":
-        return [adamw(net.parameters())]
-    if recipe.optimizer == "muon":
-        inner = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
-        rest = [p for p in net.parameters() if not any(p is kernel for kernel in inner)]
-        return [Muon(inner), adamw(rest)]
-    raise ValueError(f"unknown optimizer {recipe.optimizer!r}; choose adamw or muon")
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights and of the running standard deviations."""
-    for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-        kept.lerp_(new, 1 - decay)
 
 
 @torch.no_grad()
@@ -248,72 +216,10 @@ def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30
     average.eval()
 
 
-def save_state(
-    path: Path,
-    recipe: Recipe,
-    step: int,
-    seconds: float,
-    net: nn.Module,
-    average: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-) -> None:
-    """Write a state file; a run killed while writing keeps the previous one."""
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in moments.items()}
-    metadata = {"recipe": json.dumps(asdict(recipe)), "step": str(step), "seconds": str(seconds)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
-
-
-def load_state(
-    path: Path, recipe: Recipe, net: nn.Module, average: nn.Module, optimizers: list[torch.optim.Optimizer]
-) -> tuple[int, float]:
-    """Go on from a state file, if there is one: (steps done, seconds spent)."""
-    if not path.exists():
-        return 0, 0.0
-    with safe_open(path, "pt") as stream:
-        metadata = stream.metadata()
-    if json.loads(metadata["recipe"]) != asdict(recipe):
-        raise ValueError(f"{path} belongs to another recipe, {metadata['recipe']}; delete it or choose another output")
-    parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
-    for name, tensor in load_file(path).items():
-        part, rest = name.split(".", 1)
-        parts[part][rest] = tensor
-    net.load_state_dict(parts["net"])
-    average.load_state_dict(parts["average"])
-    moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for name, tensor in parts["optimizer"].items():
-        number, index, key = name.split(".")
-        moments[int(number)].setdefault(int(index), {})[key] = tensor
-    for optimizer, state in zip(optimizers, moments, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"]), float(metadata["seconds"])
-
-
 def trained_network(state_file: Path) -> tuple[Denoiser, float]:
     """The averaged network of a run, ready to ship (BF-CNN folded), and the seconds that the run took."""
-    with safe_open(state_file, "pt") as stream:
-        metadata = stream.metadata()
-        weights = {
-            name.removeprefix("average."): stream.get_tensor(name)
-            for name in stream.keys()  # noqa: SIM118
-            if name.startswith("average.")
-        }
-    recipe = Recipe(**json.loads(metadata["recipe"]))
-    net = recipe.build()
+    recipe, weights, seconds = read_average(state_file)
+    net = Recipe(**recipe).build()
     net.load_state_dict(weights)
     net.eval()
-    return net.fold() if isinstance(net, BFCNN) else net, float(metadata["seconds"])
-
-
-def describe_recipe(recipe: Recipe, seconds: float, start: str | None) -> str:
-    """A sentence for the checkpoint: enough to run it again."""
-    settings = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key != "steps")
-    begin = f"from {start}" if start else "from scratch"
-    hardware = f"on {runtime.default_device()}, {runtime.fast_dtype(runtime.default_device())} autocast"
-    return f"{recipe.steps} steps {begin} in {seconds / 60:.0f} min {hardware}: {settings}"
+    return net.fold() if isinstance(net, BFCNN) else net, seconds
