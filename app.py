@@ -14,6 +14,30 @@ PAGES = [
         icon=":material/zoom_in:",
         help="Enlarge a small picture: several answers that all shrink back to exactly what was measured.",
     ),
+    st.Page(
+        "pages/deblurring.py",
+        title="Deblurring",
+        icon=":material/blur_on:",
+        help="Undo a blur: the frequencies that it removed, found again.",
+    ),
+    st.Page(
+        "pages/inpainting.py",
+        title="Inpainting",
+        icon=":material/draw:",
+        help="Fill holes, repair scratches, remove an object.",
+    ),
+    st.Page(
+        "pages/compressive_sensing.py",
+        title="Compressive sensing",
+        icon=":material/grain:",
+        help="A picture from a few random sums of all its pixels.",
+    ),
+    st.Page(
+        "pages/sampling.py",
+        title="Sampling",
+        icon=":material/casino:",
+        help="Nothing measured: pictures that a denoiser draws from noise alone.",
+    ),
 ]
 
 page = st.navigation(PAGES, position="top")

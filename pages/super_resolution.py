@@ -1,9 +1,11 @@
 """Super-resolution: many large pictures that shrink to the same small one."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from invlib import checkpoints, images
-from pages.ui import address, examples, knobs, layout, picture, pixels, results, stage
+from pages.ui import address, examples, knobs, layout, picture, pixels, results, stage, theory
 from pages.ui.runs import Problem, given, simulate
 
 TASK = "super-resolution"
@@ -17,10 +19,10 @@ LONGEST_RESULT = 768
 def pose(mode: str, factor: int) -> Problem:
     """Let the visitor pick a picture and measure it, or take it as what was measured."""
     if mode == "enlarge":
-        small = picture.pick(small=True, longest=LONGEST_RESULT // factor)
+        small = picture.pick(longest=LONGEST_RESULT // factor, side=images.EXAMPLE_SIDE // 4, small=True)
         channels, height, width = small.image.shape[1:]
         return given(TASK, small, (channels, height * factor, width * factor), factor=factor)
-    clean = picture.pick(small=False, longest=LONGEST)
+    clean = picture.pick(longest=LONGEST)
     return simulate(TASK, picture.cropped(clean, factor), factor=factor)
 
 
@@ -48,21 +50,13 @@ try:
         )
         with place:
             problem = pose(mode, factor)
-        samples = knobs.samples()
-        sampler = knobs.sampler()
-        settings = knobs.advanced(
-            samples=samples, sampler=sampler, channels=problem.operator.image_shape[0], evaluations=20
-        )
+        problem = replace(problem, words=f"Each is the average of a block of {factor}×{factor} pixels.")
+        settings = knobs.settings(problem)
         address.write(mode=mode, factor=factor, picture=st.session_state["picture"], **settings.parameters)
         stage.run_button(problem, settings)
-        st.caption("The page's address holds these settings: copy it to share them.")
     with right:
-        run = stage.show(
-            problem,
-            settings,
-            measured=f"Each is the average of a block of {factor}×{factor} pixels.",
-            example=examples.load(TASK),
-        )
+        run = stage.show(problem, settings, examples.load(TASK))
+        theory.fold("a number of $m$ is the average of a block of pixels, and $M$ spreads it over the block again.")
     results.show(run, measured=f"{run.parameters['factor']}×")
 except (images.ImageError, checkpoints.CheckpointError) as error:
     st.error(pixels.sentence(error))

@@ -6,5 +6,8 @@ A page says which problem and in which words; it calls, from top to bottom,
 - `picture.pick`, then `runs.simulate` or `runs.given`, for the problem, and `knobs` for the settings;
 - `address.write`, so that a link repeats the run;
 - `stage.run_button` and `stage.show` for the problem, the run and its answer at a glance;
-- `results.show` for the closer look.
+- `theory.fold` for what is happening;
+- `results.show` for the closer look, and `sweep.show` for a score against a setting.
+
+`draw.strokes` lets the visitor draw, `views` makes pictures of measurements that are none, `examples` are the saved runs.
 """

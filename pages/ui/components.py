@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from pages.ui.pixels import data_url
+
 _COMPARE = st.components.v2.component(
     "compare",
     html="""
@@ -104,7 +106,7 @@ export default function ({ parentElement, setTriggerValue }) {
       const item = items.find(item => item.types.some(type => type.startsWith("image/")))
       send(item && await item.getType(item.types.find(type => type.startsWith("image/"))))
     } catch {
-      status.textContent = "Press Ctrl+V instead: the browser does not let a button read the clipboard."
+      status.textContent = "The browser does not let a button read the clipboard: press Ctrl+V, or upload the picture."
     }
   }
   document.onpaste = onpaste
@@ -115,13 +117,9 @@ export default function ({ parentElement, setTriggerValue }) {
 
 
 def paste(key: str, on_picture: Callable[[bytes], None]) -> None:
-    """A button that takes a picture from the clipboard; while it is shown, Ctrl+V anywhere does the same."""
+    """A button that takes a picture from the clipboard. Ctrl+V does the same, even where a closed fold hides it."""
 
     def decode() -> None:
         on_picture(base64.b64decode(st.session_state[key].picture))
 
     _PASTE(key=key, on_picture_change=decode)
-
-
-def data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,38 +1,85 @@
 """The saved run that a page opens with.
 
-`python -m pages.ui.examples` makes them again, with this project's own priors and samplers.
+`python -m pages.ui.examples [TASK ...]` makes them again, with this project's own priors and samplers.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from invlib import images, runtime
-from pages.ui.runs import Frame, Picture, Problem, Run, Settings, simulate, solve
+from invlib.ascent import default_schedule
+from pages.ui import kinds
+from pages.ui.draw import Stroke, rasterise
+from pages.ui.runs import SAMPLING, Frame, Picture, Problem, Run, Settings, simulate, solve
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 
-SETTINGS = Settings("bf-unet-color", "fast", samples=4, seed=0, arguments={"evaluations": 20})
+
+@dataclass(frozen=True)
+class Example:
+    """What is measured of which picture, and with which knobs."""
+
+    picture: str
+    side: int
+    knobs: dict[str, Any]
+
+
+SCRIBBLE: list[Stroke] = [
+    {"points": [[22, 70], [58, 48], [50, 104], [96, 52], [92, 120], [134, 66], [128, 132], [172, 88]], "brush": 6},
+    {"points": [[30, 150], [70, 140], [110, 158], [160, 146]], "brush": 6},
+]
+"""Damage, for a picture of 192 pixels."""
+
+EXAMPLES = {
+    "super-resolution": Example("astronaut", 256, {"factor": 4}),
+    "deblurring": Example("coffee", 256, {"keep": 0.1}),
+    "inpainting": Example("chelsea", 192, {"mask": torch.from_numpy(~rasterise(SCRIBBLE, 192, 192))}),
+    "random-pixels": Example("chelsea", 192, {"keep": 0.1}),
+    "compressive-sensing": Example("chelsea", 128, {"keep": 0.1, "dense": False}),
+}
+
+
+def pictures(task: str) -> list[str]:
+    """The pictures that a task offers, that of its example first."""
+    return sorted(images.EXAMPLES, key=lambda name: name != EXAMPLES[task].picture)
 
 
 def problem(task: str) -> Problem:
-    """What the example of a task measures: of every one the astronaut, a NASA portrait in the public domain."""
-    knobs = {"super-resolution": {"factor": 4}}[task]
-    picture = Picture("astronaut", images.example("astronaut"), images.EXAMPLES["astronaut"].description)
-    return simulate(task, picture, **knobs)
+    """What the example of a task measures."""
+    if task == SAMPLING:
+        return kinds.example()[0]
+    example = EXAMPLES[task]
+    image = images.example(example.picture, side=example.side)
+    description = images.EXAMPLES[example.picture].description
+    return simulate(task, Picture(example.picture, image, description, example.side), **example.knobs)
+
+
+def settings(task: str) -> Settings:
+    """How the example of a task is solved: with our defaults."""
+    if task == SAMPLING:
+        return kinds.example()[1]
+    operator = problem(task).operator
+    assert operator is not None
+    return Settings("bf-unet-color", "fast", samples=4, seed=0, arguments=asdict(default_schedule(operator)))
 
 
 def save(run: Run, folder: Path) -> None:
     """Write a run as a few small files."""
     folder.mkdir(parents=True, exist_ok=True)
-    frames = run.frames[1::2]  # noise does not compress
+    frames = run.frames[::-2][::-1]  # every second, and the last; noise does not compress
     for name, quality, pictures in (
-        ("samples", 90, [*run.samples, run.mean]),
+        ("samples", 96, [*run.samples, run.mean]),
         ("denoised", 80, [frame.denoised for frame in frames]),
         ("noisy", 45, [frame.noisy for frame in frames]),
     ):
@@ -40,7 +87,7 @@ def save(run: Run, folder: Path) -> None:
     Image.fromarray(run.std).save(folder / "std.webp", quality=80)
     parameters = {
         **run.parameters,
-        "std_top": run.std_top,
+        "top": run.top,
         "frames": [{"evaluations": frame.evaluations, "sigma": frame.sigma} for frame in frames],
     }
     (folder / "run.json").write_text(json.dumps(parameters, indent=1) + "\n")
@@ -51,33 +98,36 @@ def load(task: str) -> Run:
     """The saved run of a task. The original and what was measured are made from the example picture again."""
     folder = FOLDER / task
     parameters = json.loads((folder / "run.json").read_text())
-    std_top, frames = parameters.pop("std_top"), parameters.pop("frames")
+    top, frames = parameters.pop("top"), parameters.pop("frames")
     posed = problem(task)
+    parameters |= posed.parameters  # a mask's encoding may differ from machine to machine
     *samples, mean = strip(folder / "samples.webp", parameters["samples"] + 1)
     noisy, denoised = (strip(folder / f"{name}.webp", len(frames)) for name in ("noisy", "denoised"))
-    assert posed.truth is not None
+    truth = None if posed.truth is None else images.to_uint8(posed.truth)
     return Run(
         parameters=parameters,
+        picture=truth,
         measured=posed.view(),
-        truth=images.to_uint8(posed.truth),
+        truth=truth,
         mean=mean,
         samples=samples,
         std=np.asarray(Image.open(folder / "std.webp").convert("L")),
-        std_top=std_top,
+        top=top,
         frames=[Frame(**frame, noisy=noisy[index], denoised=denoised[index]) for index, frame in enumerate(frames)],
         saved=True,
     )
 
 
 def strip(path: Path, count: int) -> list[np.ndarray]:
-    """The pictures of a file that holds `count` of them, one below the other."""
+    """The pictures of a file that has so many below one another."""
     return np.split(np.asarray(Image.open(path).convert("RGB")), count)
 
 
-def main() -> None:
+def main(tasks: Sequence[str]) -> None:
+    """Make the saved runs of these tasks."""
     runtime.set_threads()
-    for task in ("super-resolution",):
-        steps = solve(problem(task), SETTINGS)(lambda: False)
+    for task in tasks:
+        steps = solve(problem(task), settings(task))(lambda: False)
         while True:
             try:
                 next(steps)
@@ -88,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or [*EXAMPLES, SAMPLING])

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.pages_manager import PagesManager
+
+from pages.ui import address
+
+APP = Path(__file__).parents[2] / "app.py"
 
 
 def heading(title: str, lead: str) -> None:
     """The page's title, and what it is about in a sentence or two."""
+    if PagesManager.uses_pages_directory:
+        # Until `st.navigation` was called once in a server, Streamlit runs files in pages/ by themselves: the first
+        # visitor, with a link to a page, would see it without its frame.
+        runpy.run_path(str(APP))
+        st.stop()
+    address.enter(title)
     # The accent is light on the dark theme, and Streamlit writes on it in white whatever it is.
-    st.html("<style>.st-key-run button { color: Canvas }</style>")
+    st.html("<style>[data-testid=stBaseButton-primary] { color: Canvas }</style>")
     st.title(title)
     st.markdown(lead)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -47,6 +48,63 @@ def score_curves(
     figure.update_xaxes(title="n", dtick=1, range=ends, fixedrange=True)
     figure.update_yaxes(title=f"{name}, {unit}" if unit else name, fixedrange=True)
     return frame(figure, 300)
+
+
+def sweep(
+    xs: Sequence[float], answers: Sequence[tuple[float, float]], baseline: Sequence[tuple[float, float]], axis: str
+) -> go.Figure:
+    """PSNR of the answer and of the least-squares estimate against a fraction; points (x, dB) as they come.
+
+    Parameters
+    ----------
+    xs : all the fractions, ascending, so that the axis does not move.
+    """
+    figure = go.Figure()
+    for name, points, style in (
+        ("average of the samples", answers, {}),
+        ("least squares", baseline, {"line": FORECAST}),
+    ):
+        figure.add_scatter(
+            x=[100 * x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers", **style
+        )
+    percents = [100 * x for x in xs]
+    figure.update_xaxes(
+        title=axis,
+        type="log",
+        tickvals=percents,
+        ticktext=[f"{percent:g} %" for percent in percents],
+        range=[math.log10(percents[0] / 1.2), math.log10(percents[-1] * 1.2)],
+        fixedrange=True,
+    )
+    figure.update_yaxes(title="PSNR, dB", fixedrange=True)
+    return frame(figure, 320)
+
+
+RUNS = ["#3b82b8", "#d0743c", "#4f9d69", "#9b72b8"]
+"""A colour for each of several runs, and for its forecast; all show on light and dark."""
+
+
+def convergence(
+    measured: Mapping[str, tuple[Sequence[int], Sequence[float]]], forecasts: Mapping[str, Sequence[float]]
+) -> go.Figure:
+    """Measured noise levels of up to four runs, and dotted their forecasts.
+
+    Parameters
+    ----------
+    measured : evaluations and sigma of the runs so far, by name.
+    forecasts : of all the runs, by name, the level that is expected at evaluation 1, 2, ...
+    """
+    figure = go.Figure()
+    for colour, (name, forecast) in zip(RUNS, forecasts.items(), strict=False):
+        evaluations, sigma = measured.get(name, ((), ()))
+        figure.add_scatter(x=list(evaluations), y=list(sigma), name=name, mode="lines", line={"color": colour})
+        dotted = {"color": colour, "dash": "dot"}
+        count = list(range(1, len(forecast) + 1))
+        figure.add_scatter(x=count, y=list(forecast), name=f"{name}, predicted", line=dotted, showlegend=False)
+    last = max([2, *map(len, forecasts.values())])
+    figure.update_xaxes(title="evaluations", range=[0, last * 1.03], fixedrange=True)
+    figure.update_yaxes(title="noise level σ", type="log", range=[-2.6, 0.2], dtick=1, fixedrange=True)
+    return frame(figure, 320)
 
 
 def frame(figure: go.Figure, height: int) -> go.Figure:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import streamlit as st
+import torch
 
+from invlib.images import contact_sheet, to_uint8
+from invlib.metrics import farthest_first
 from pages.ui import components, pixels, plots
 from pages.ui.runs import Run
 
+FILMSTRIP = 8
+"""The most pictures of a trajectory side by side."""
 
-def show(run: Run, *, measured: str) -> None:
+
+def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
     """Show everything about a run.
 
     Parameters
     ----------
     measured : what was measured, in a word or two: "4×".
+    by_difference : whether the samples are shown most typical first, and then each as far as can be from those before.
     """
     done = run.parameters
     st.header("A closer look")
     whose = "A saved run" if run.saved else "Your run"
     words = [
-        done["picture"],
+        *([done["picture"]] if "picture" in done else []),
         measured,
         plural(done["samples"], "sample"),
         f"{done['sampler']} sampler",
@@ -36,21 +43,31 @@ def show(run: Run, *, measured: str) -> None:
     st.caption(f"{whose}: {', '.join(words)}.")
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.fragment(comparison)(run)
+        if run.measured is not None:
+            st.fragment(comparison)(run, run.measured)
+        else:
+            st.fragment(trajectory)(run)
     with right:
         scores(run)
         downloads(run)
-    gallery(run)
-    if "each" in run.parameters and len(run.samples) > 1:
-        curves(run)
-    st.fragment(trajectory)(run)
+    if run.measured is not None:
+        gallery(run, order(run) if by_difference else range(len(run.samples)))
+        if "each" in done and len(run.samples) > 1:
+            curves(run)
+        st.fragment(trajectory)(run)
+
+
+def order(run: Run) -> list[int]:
+    """The samples most typical first, and then each as far as can be from those before."""
+    stack = torch.from_numpy(np.stack(run.samples)).float().div(255)
+    return farthest_first(stack.flatten(1))
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def comparison(run: Run) -> None:
+def comparison(run: Run, measured: np.ndarray) -> None:
     """Before and after. A fragment: choosing another picture draws this part alone."""
     after = {f"Sample {number}": sample for number, sample in enumerate(run.samples, start=1)}
     if len(run.samples) > 1:
@@ -60,7 +77,7 @@ def comparison(run: Run) -> None:
     chosen = st.selectbox("Compare what was measured with", list(after))
     height, width = run.mean.shape[:2]
     components.compare(
-        pixels.png(run.measured),
+        pixels.png(measured),
         pixels.png(after[chosen]),
         before_label="Measured",
         after_label=chosen,
@@ -71,6 +88,8 @@ def comparison(run: Run) -> None:
 
 def scores(run: Run) -> None:
     """The figures, if the truth is known."""
+    if run.measured is None:
+        return
     if "mean" not in run.parameters:
         st.markdown("The true picture is not known here, so nothing can be scored.")
         return
@@ -101,22 +120,32 @@ def metric(label: str, value: float, baseline: float, unit: str, digits: int, ab
     )
 
 
-def gallery(run: Run) -> None:
-    """The samples, their average, and where they differ."""
+def gallery(run: Run, order: Sequence[int]) -> None:
+    """The samples, their average, where they differ, and where they are wrong."""
     st.subheader("Samples")
     st.caption("Each agrees with what was measured; what they disagree about, the measurements do not say.")
-    with st.grid(3, min_column_width=150, gap="small") as grid:
-        for number, sample in enumerate(run.samples, start=1):
+    several = len(run.samples) > 1
+    with st.grid(4, min_column_width=150, gap="small") as grid:
+        for index in order:
+            number = index + 1
             caption = f"Sample {number}{each(run, 'samples', number)}"
-            st.image(pixels.png(sample), caption=caption, alt=f"Sample {number}", width="stretch")
-        if len(run.samples) > 1:
+            pixels.show(run.samples[index], caption=caption, alt=f"Sample {number}")
+        if several:
             caption = f"Average{each(run, 'averages', len(run.samples))}"
-            st.image(pixels.png(run.mean), caption=caption, alt="The average of the samples", width="stretch")
+            pixels.show(run.mean, caption=caption, alt="The average of the samples")
             with grid.cell():
-                alt = "Standard deviation over the samples: high along edges and in texture"
-                st.image(pixels.png(pixels.coloured(run.std)), alt=alt, width="stretch")
-                st.html(pixels.gradient("0", f"{run.std_top:.3f} and above"))
-                st.caption("Standard deviation; a picture's range is 1")
+                magnitudes(run.std, run.top, "Standard deviation of the samples", "high along edges and in texture")
+        if run.error is not None:
+            with grid.cell():
+                what = "Error of the average" if several else "Error"
+                magnitudes(run.error, run.top, what, "the distance from the original")
+
+
+def magnitudes(values: np.ndarray, top: float, what: str, where: str) -> None:
+    """A map of magnitudes with its scale; the range of a picture is 1."""
+    pixels.show(pixels.coloured(values), alt=f"{what}: {where}")
+    st.html(pixels.gradient("0", f"{top:.3f} and above"))
+    st.caption(what)
 
 
 def each(run: Run, of: str, number: int) -> str:
@@ -140,14 +169,21 @@ def trajectory(run: Run) -> None:
     """The run on a scrubber. A fragment: moving it draws this part alone."""
     st.subheader("How the first sample formed")
     frames = run.frames
+    with st.grid(FILMSTRIP, min_column_width=70, gap="xsmall"):
+        for index in np.linspace(0, len(frames) - 1, min(FILMSTRIP, len(frames))).round().astype(int):
+            caption = f"σ {frames[index].sigma:.2f}"
+            alt = f"The noisy picture at {caption}"
+            pixels.show(frames[index].noisy, caption=caption, alt=alt)
     middle = -(-len(frames) // 2)  # where there is most to see
     position = st.slider("Step", 1, len(frames), middle, help="From noise on the left to the sample on the right.")
     frame = frames[position - 1]
     st.caption(f"Evaluation {frame.evaluations} of {frames[-1].evaluations}, noise level σ = {frame.sigma:.3f}.")
     left, right = st.columns(2, gap="medium")
-    left.image(pixels.png(frame.noisy), caption="The noisy picture", alt="The noisy picture", width="stretch")
+    with left:
+        pixels.show(frame.noisy, caption="The noisy picture", alt="The noisy picture")
     alt = "What the denoiser makes of it"
-    right.image(pixels.png(frame.denoised), caption="What the denoiser makes of it", alt=alt, width="stretch")
+    with right:
+        pixels.show(frame.denoised, caption="What the denoiser makes of it", alt=alt)
 
 
 def downloads(run: Run) -> None:
@@ -167,7 +203,9 @@ def downloads(run: Run) -> None:
 
     st.markdown("**Downloads**")
     with st.grid(2, min_column_width=130, gap="small"):
-        offer("Picture", ".png", "image/png", lambda: plain_png(run.mean))
+        # Pictures that have nothing in common have no average.
+        picture = run.mean if run.measured is not None else sheet(run.samples)
+        offer("Picture", ".png", "image/png", lambda: plain_png(picture))
         offer("All samples", ".zip", "application/zip", lambda: archive(run))
         offer("Animation", ".webp", "image/webp", lambda: animation(run))
         offer("Settings", ".json", "application/json", lambda: json.dumps(run.parameters, indent=1).encode())
@@ -177,17 +215,27 @@ def plain_png(picture: np.ndarray) -> bytes:
     return pixels.encode(pixels.Image.fromarray(picture))
 
 
+def sheet(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures in a grid on white."""
+    stack = torch.from_numpy(np.stack(samples)).float().div(255)
+    return to_uint8(contact_sheet(stack.unsqueeze(1) if stack.ndim == 3 else stack.movedim(-1, 1)))
+
+
 def animation(run: Run) -> bytes:
-    """The first sample coming out of the noise, as an animated WebP file."""
+    """The first sample coming out of the noise, or the way from one to another and back, as an animated WebP file."""
+    if run.parameters.get("interpolate"):
+        return pixels.webp_animation([*run.samples, *reversed(run.samples[:-1])])
     return pixels.webp_animation([*(frame.noisy for frame in run.frames), run.frames[-1].denoised])
 
 
 def archive(run: Run) -> bytes:
     """Every picture of a run and its JSON, in a ZIP file."""
     pictures = {f"sample-{number}": sample for number, sample in enumerate(run.samples, start=1)}
-    pictures |= {"mean": run.mean, "std": run.std, "measured": run.measured}
-    if run.truth is not None:
-        pictures["original"] = run.truth
+    if run.measured is not None:
+        pictures |= {"mean": run.mean, "std": run.std}
+    # `picture` is what the command line takes to repeat the run.
+    others = {"picture": run.picture, "measured": run.measured, "original": run.truth, "error": run.error}
+    pictures |= {name: picture for name, picture in others.items() if picture is not None}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, picture in pictures.items():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -14,12 +15,15 @@ import torch
 from torch import Tensor
 
 from invlib import checkpoints, images
-from invlib.ascent import SAMPLERS, Restoration, Schedule, State, Step, collect, predicted_sigmas
+from invlib.ascent import SAMPLERS, Restoration, Schedule, State, Step, ascend, collect, predicted_sigmas
 from invlib.denoisers import Denoiser
 from invlib.experiments.restoration import score, summarise
 from invlib.metrics import psnr, ssim
 from invlib.operators import LinearOperator
-from invlib.tasks import TASKS
+from invlib.tasks import TASKS, encode_knobs
+
+SAMPLING = "sampling"
+"""The task of drawing from the prior alone."""
 
 FRAMES = 24
 """The most states of a run that are kept for its trajectory."""
@@ -37,57 +41,100 @@ class Picture:
     name : what the run's JSON calls it; an uploaded picture's holds a fingerprint of the file.
     image : (1, C, H, W) in [0, 1].
     description : what is to be seen, in words.
+    side : the longest side that an example was made with; None for a visitor's own picture.
     """
 
     name: str
     image: Tensor
     description: str
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture to show, uint8; None is a blank of the answer's size."""
+
+    picture: np.ndarray | None
+    caption: str
+    alt: str
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What was measured of a picture.
+    """What was measured of a picture; nothing, where the prior alone is sampled.
 
     Attributes
     ----------
-    task, knobs : a name in `invlib.tasks.TASKS` and its arguments.
-    truth : the picture that was measured; None if only the measurements are known.
+    task : a name in `invlib.tasks.TASKS`, or `SAMPLING`.
+    image_shape : (C, H, W) of the answer.
+    knobs : the task's arguments; of `SAMPLING`, `interpolate`.
+    picture : the one that was measured, or that holds the measurements.
+    truth : the picture that was measured; None if it is not known.
+    words : what the measurements are, in a sentence.
+    shown : what the picture of the measurements is.
+    tiles : further pictures of what was measured.
     """
 
     task: str
-    knobs: dict[str, Any]
-    picture: Picture
-    operator: LinearOperator
-    measurements: Tensor
-    truth: Tensor | None
+    image_shape: tuple[int, ...]
+    knobs: dict[str, Any] = field(default_factory=dict)
+    picture: Picture | None = None
+    operator: LinearOperator | None = None
+    measurements: Tensor | None = None
+    truth: Tensor | None = None
+    words: str = ""
+    shown: str = "Measured"
+    tiles: tuple[Tile, ...] = ()
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, Any]:
         """The problem's part of a run's JSON."""
-        return {
-            "task": self.task,
-            **self.knobs,
-            "picture": self.picture.name,
-            "simulated": self.truth is not None,
-            "image_shape": list(self.operator.image_shape),
-            "measured": self.operator.measured,
-        }
+        parameters = {"task": self.task, **encode_knobs(self.knobs), "image_shape": list(self.image_shape)}
+        if self.picture is not None and self.operator is not None:
+            parameters |= {
+                "picture": self.picture.name,
+                "fingerprint": images.fingerprint(self.picture.image),
+                "simulated": self.truth is not None,
+                "measured": self.operator.measured,
+            }
+            if self.picture.side is not None:
+                parameters["side"] = self.picture.side
+        return parameters
 
-    def view(self) -> np.ndarray:
+    @property
+    def description(self) -> str:
+        """What is to be seen, for alternative texts."""
+        return "a picture drawn from the prior" if self.picture is None else self.picture.description
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.operator is not None and self.operator.measured == math.prod(self.image_shape)
+
+    def view(self) -> np.ndarray | None:
         """What was measured, as a picture: uint8."""
+        if self.operator is None or self.measurements is None:
+            return None
         return images.to_uint8(self.operator.view(self.measurements))
+
+    def least_squares(self) -> np.ndarray:
+        """The smallest picture that was measured so, M m, which needs no prior: uint8."""
+        assert self.operator is not None
+        assert self.measurements is not None
+        return images.to_uint8(self.operator.adjoint(self.measurements))
 
 
 def simulate(task: str, picture: Picture, **knobs: Any) -> Problem:
     """Measure a clean picture, so that the answer can be scored."""
-    operator = TASKS[task].operator(picture.image.shape[1:], **knobs)
-    return Problem(task, knobs, picture, operator, operator.measure(picture.image), picture.image)
+    shape = tuple(picture.image.shape[1:])
+    operator = TASKS[task].operator(shape, **knobs)
+    return Problem(task, shape, knobs, picture, operator, operator.measure(picture.image), picture.image)
 
 
 def given(task: str, picture: Picture, image_shape: tuple[int, int, int], **knobs: Any) -> Problem:
     """Take the picture as what was measured of an unknown one of `image_shape` (C, H, W)."""
     operator = TASKS[task].operator(image_shape, **knobs)
-    return Problem(task, knobs, picture, operator, operator.from_view(picture.image), None)
+    return Problem(task, image_shape, knobs, picture, operator, operator.from_view(picture.image))
 
 
 @dataclass(frozen=True)
@@ -98,7 +145,7 @@ class Settings:
     ----------
     prior : a checkpoint's name.
     sampler : a name in `invlib.ascent.SAMPLERS`.
-    arguments : of the sampler: `evaluations`, or `h0`, `beta`, `sigma_0`, `sigma_L`.
+    arguments : of the sampler: those of a `Schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`.
     """
 
     prior: str
@@ -120,11 +167,11 @@ class Settings:
 
     def states(self, denoiser: Denoiser, problem: Problem) -> Iterator[State]:
         """The sampler, ready to run."""
+        shared: dict[str, Any] = {"count": self.samples, "seed": self.seed}
+        if problem.operator is None:
+            return ascend(denoiser, shape=problem.image_shape, **problem.knobs, **shared, **self.arguments)
         arguments = {"schedule": Schedule(**self.arguments)} if self.sampler == "fast" else self.arguments
-        sampler = SAMPLERS[self.sampler]
-        return sampler(
-            denoiser, problem.operator, problem.measurements, count=self.samples, seed=self.seed, **arguments
-        )
+        return SAMPLERS[self.sampler](denoiser, problem.operator, problem.measurements, **shared, **arguments)
 
     def forecast(self) -> list[float]:
         """The noise level that is expected at each evaluation: the schedule, or the paper's Eq. 5-6."""
@@ -160,13 +207,15 @@ class Forming:
     ----------
     progress : from 0 to 1.
     history : a row per step; none while the prior is loaded.
-    picture : the average of the samples' denoised estimates, uint8; None before the first step.
+    pictures : the samples' denoised estimates, uint8; none before the first step.
+    mean : their average, uint8; None before the first step.
     remaining : seconds to go, estimated; None before the first step.
     """
 
     progress: float = 0.0
     history: list[Step] = field(default_factory=list)
-    picture: np.ndarray | None = None
+    pictures: list[np.ndarray] = field(default_factory=list)
+    mean: np.ndarray | None = None
     remaining: float | None = None
 
 
@@ -177,22 +226,30 @@ class Run:
     Attributes
     ----------
     parameters : everything needed to repeat it and, if the truth is known, its scores, with the command line's keys.
-    measured, truth, mean, samples : what was measured, the answer if it is known, and those of the run.
-    std : standard deviation over samples, root mean square over colours, as a fraction of `std_top`, clipped.
-    std_top : the value that all but half a percent of the pixels stay below; the image's range is 1.
+    picture, measured, truth : what was picked, what was measured of it, and the answer if it is known.
+    mean, samples : the answers.
+    std : standard deviation over samples, root mean square over colours, as a fraction of `top`, clipped.
+    top : the value that all but half a percent of the pixels of `std` and of the error stay below; the range of an
+        image is 1.
     frames : states from first to last.
     saved : whether it was not made by the visitor but came with the project.
     """
 
     parameters: dict[str, Any]
-    measured: np.ndarray
+    picture: np.ndarray | None
+    measured: np.ndarray | None
     truth: np.ndarray | None
     mean: np.ndarray
     samples: list[np.ndarray]
     std: np.ndarray
-    std_top: float
+    top: float
     frames: list[Frame]
     saved: bool = False
+
+    @property
+    def error(self) -> np.ndarray | None:
+        """How far the average is from the truth, on the scale of `std`."""
+        return None if self.truth is None else quantised(distance(self.mean, self.truth), self.top)
 
     def answers(self, problem: Problem) -> bool:
         """Whether this is a run of that problem."""
@@ -223,7 +280,8 @@ def solve(problem: Problem, settings: Settings) -> Callable[[Callable[[], bool]]
             trajectory.add(state)
             progress = settings.progress(state)
             remaining = (time.monotonic() - started) * (1 - progress) / progress
-            yield Forming(progress, list(history), images.to_uint8(state.denoised.mean(0)), remaining)
+            pictures = [images.to_uint8(estimate) for estimate in state.denoised]
+            yield Forming(progress, list(history), pictures, images.to_uint8(state.denoised.mean(0)), remaining)
         # The last state alone holds the result; the earlier ones were let go.
         result = replace(collect([state]), history=history, seconds=time.monotonic() - started)
         return summarise_run(problem, settings, result, trajectory.frames)
@@ -258,8 +316,8 @@ def summarise_run(problem: Problem, settings: Settings, result: Restoration, fra
     """Score a result, if the truth is known, and keep what the pages show of it."""
     parameters = {
         **problem.parameters,
-        **settings.parameters,
         "evaluations": result.evaluations,
+        **settings.parameters,
         "seconds": round(result.seconds, 2),
         "outcome": result.outcome,
         "history": {
@@ -268,21 +326,36 @@ def summarise_run(problem: Problem, settings: Settings, result: Restoration, fra
             "predicted": [round(step.predicted, 5) for step in result.history],
         },
     }
-    if problem.truth is not None:
+    if problem.truth is not None and problem.operator is not None and problem.measurements is not None:
         parameters |= summarise([score(result, problem.operator, problem.measurements, problem.truth)])
         parameters["each"] = curves(result.samples, problem.truth)
-    std = result.std.square().mean(1).sqrt().cpu()
-    top = max(float(np.quantile(std.numpy(), 0.995)), 1e-3)
+    std = result.std.square().mean(1).sqrt()[0].cpu().numpy()
+    mean = images.to_uint8(result.mean)
+    truth = None if problem.truth is None else images.to_uint8(problem.truth)
+    maps = [std] if truth is None else [std, distance(mean, truth)]
+    top = max(1e-3, *(float(np.quantile(values, 0.995)) for values in maps))
     return Run(
         parameters=parameters,
+        picture=None if problem.picture is None else images.to_uint8(problem.picture.image),
         measured=problem.view(),
-        truth=None if problem.truth is None else images.to_uint8(problem.truth),
-        mean=images.to_uint8(result.mean),
+        truth=truth,
+        mean=mean,
         samples=[images.to_uint8(sample) for sample in result.samples],
-        std=images.to_uint8(std / top),
-        std_top=top,
+        std=quantised(std, top),
+        top=top,
         frames=frames,
     )
+
+
+def distance(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Root mean square difference over colours of two uint8 pictures, the range being 1: (H, W)."""
+    difference = (picture.astype(np.float32) - other.astype(np.float32)) / 255
+    return np.abs(difference) if difference.ndim == 2 else np.sqrt(np.square(difference).mean(2))
+
+
+def quantised(values: np.ndarray, top: float) -> np.ndarray:
+    """Values (H, W) from 0 to `top`, and clipped above, as uint8."""
+    return (np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)
 
 
 def curves(samples: Tensor, truth: Tensor) -> dict[str, list[float]]:

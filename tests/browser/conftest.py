@@ -13,7 +13,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,14 +41,13 @@ def chromium() -> Iterator[object]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the app, served for the tests alone."""
+@contextmanager
+def serve(log: Path) -> Iterator[str]:
+    """A server of the app, at the address that is given."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--server.headless", "true", "--server.port", str(port), "--server.address", "127.0.0.1"]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("w") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app.py", *options], cwd=ROOT, stdout=output, stderr=output
@@ -62,9 +63,25 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 server.kill()
                 pytest.fail(f"the app did not start:\n{log.read_text()}")
             time.sleep(0.1)
-    yield address
-    server.terminate()
-    server.wait(10)
+    try:
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app, served for all tests."""
+    with serve(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@pytest.fixture
+def unvisited_app(tmp_path: Path) -> Iterator[str]:
+    """The address of the app, on a server of its own that nobody has asked for a page."""
+    with serve(tmp_path / "log.txt") as address:
+        yield address
 
 
 @pytest.fixture
@@ -77,10 +94,15 @@ def open_page(chromium, app: str) -> Iterator[Callable[..., object]]:  # type: i
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("console", note_error)
         page.on("request", lambda request: note_host(request.url))
         page.goto(f"{app}/{path}")
         return page
+
+    def note_error(message: Any) -> None:
+        # Opened at a page's address, Streamlit looks for its server below that address first, and does not find it.
+        if message.type == "error" and "/_stcore/" not in message.location["url"]:
+            complaints.append(f"{message.text} {message.location['url']}")
 
     def note_host(url: str) -> None:
         if url.startswith("http") and not url.startswith(app):

@@ -11,35 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+
+from tests.browser.visitor import wait_until_complete
 
 pytestmark = pytest.mark.browser
 
 QUICK = "?samples=2&evaluations=6"
-
-
-def wait_until_complete(page: Any) -> None:
-    page.get_by_role("heading", name="How the first sample formed").wait_for()
-    # Streamlit shows grey bars until the code of an element has arrived; there is nothing to check in them.
-    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path, width: int, scheme: str) -> None:
-    page = open_page(width=width, scheme=scheme)
-    wait_until_complete(page)
-    page.get_by_text("12 288 of 196 608 numbers kept").wait_for()
-    page.get_by_alt_text("Restored: a smiling astronaut", exact=False).wait_for()
-    page.get_by_role("button", name="Run", exact=True).wait_for()
-    page.wait_for_function(
-        "document.images.length >= 8 && [...document.images].every(image => image.complete && image.naturalWidth)"
-    )
-    assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
-    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert page.evaluate(overflow) <= 0, "the page is wider than the window"
-    page.screenshot(path=screenshots / f"super-resolution-{width}-{scheme}.png")
 
 
 def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path) -> None:
@@ -101,11 +79,3 @@ def test_a_picture_can_be_pasted(open_page: Callable[..., Any]) -> None:
         base64.b64encode(buffer.getvalue()).decode(),
     )
     page.get_by_text("1 800 of 7 200 numbers kept").wait_for()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility(open_page: Callable[..., Any], scheme: str) -> None:
-    page = open_page(scheme=scheme)
-    wait_until_complete(page)
-    found = Axe().run(page).response["violations"]
-    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found] == []

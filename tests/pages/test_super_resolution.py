@@ -1,4 +1,4 @@
-"""The page as a visitor sees it, without a browser. Runs are of tiny pictures, with the project's own priors."""
+"""Super-resolution without a browser, and what all pages share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,58 +13,11 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import images
-from invlib.metrics import psnr
 from pages.ui import examples, results
-from pages.ui.runs import FRAMES, Run
-from pages.ui.stage import Submission
+from pages.ui.runs import FRAMES
+from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-
-
-@pytest.fixture
-def open_page() -> Callable[..., AppTest]:
-    def visit(**address: str) -> AppTest:
-        page = AppTest.from_file(ROOT / "app.py", default_timeout=PATIENCE)
-        page.query_params.update(address)
-        page.run()
-        assert not page.exception
-        return page
-
-    return visit
-
-
-def png(height: int, width: int, grey: bool = False) -> bytes:
-    """A smooth picture of any size, without black or white, so that answers are hardly clipped."""
-    down, right = 0.3 + 0.4 * np.mgrid[0:height, 0:width] / max(height, width)
-    pixels = np.stack([down, right, 0.5 + 0 * down], -1)
-    buffer = io.BytesIO()
-    Image.fromarray((255 * (down if grey else pixels)).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def upload(page: AppTest, content: bytes, name: str = "mine.png") -> AppTest:
-    page.file_uploader(key="upload").upload(name, content)
-    return page.run()
-
-
-def text(page: AppTest) -> str:
-    parts = [*page.markdown, *page.caption, *page.error]
-    return "\n".join(str(part.value) for part in parts)
-
-
-def submission(page: AppTest) -> Submission:
-    return page.session_state["submission super-resolution"]
-
-
-def run_to_the_end(page: AppTest) -> Run:
-    page.button(key="run").click().run()
-    job = submission(page).job
-    assert job.wait(PATIENCE)
-    assert job.error is None
-    page.run()
-    assert not page.exception
-    return page.session_state["run super-resolution"]
+TASK = "super-resolution"
 
 
 def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) -> None:
@@ -135,7 +87,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
     page = open_page(samples="2", evaluations="3", seed="5")
     upload(page, png(24, 32))
     assert "144 of 2 304 numbers kept" in text(page)
-    run = run_to_the_end(page)
+    run = run_to_the_end(page, TASK)
     assert "Your run: mine.png" in text(page)
     assert run.mean.shape == (24, 32, 3)
     assert len(run.samples) == 2
@@ -145,7 +97,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
     assert done["mean"]["psnr"] > done["input"]["psnr"], "a smooth picture gains by restoration"
     assert done["each"]["psnr_averages"][1] == pytest.approx(done["mean"]["psnr"], abs=1e-3)
     assert len(done["each"]["ssim_samples"]) == 2
-    again = run_to_the_end(page)
+    again = run_to_the_end(page, TASK)
     assert all(np.array_equal(one, other) for one, other in zip(run.samples, again.samples, strict=True))
     assert done.keys() >= {"task", "factor", "prior", "sampler", "samples", "seed", "image_shape", "spread_skill"}
 
@@ -154,7 +106,7 @@ def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTes
     page = open_page(mode="enlarge", samples="1", evaluations="3")
     upload(page, png(9, 12))
     assert "324 of 5 184 numbers kept" in text(page)
-    run = run_to_the_end(page)
+    run = run_to_the_end(page, TASK)
     assert run.truth is None
     assert "mean" not in run.parameters
     assert "nothing can be scored" in text(page)
@@ -166,7 +118,7 @@ def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTes
 def test_the_papers_sampler_keeps_few_frames(open_page: Callable[..., AppTest]) -> None:
     page = open_page(sampler="paper", samples="1", h0="0.05", beta="0.1")
     upload(page, png(16, 16))
-    run = run_to_the_end(page)
+    run = run_to_the_end(page, TASK)
     assert run.parameters["outcome"].startswith("converged")
     assert run.parameters["evaluations"] > FRAMES
     assert FRAMES / 2 <= len(run.frames) <= FRAMES
@@ -216,7 +168,7 @@ def test_a_picture_too_narrow_for_the_factor_ends_in_a_sentence(open_page: Calla
 def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
     page = open_page(samples="8", evaluations="200", factor="4")
     page.button(key="run").click().run()
-    job = submission(page).job
+    job = submission(page, TASK).job
     stop = next(button for button in page.button if button.label == "Stop")
     stop.click().run()
     assert job.wait(PATIENCE)
@@ -224,20 +176,6 @@ def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
     assert job.status == "cancelled"
     assert "Stopped after" in page.progress[0].text
     assert "A saved run" in text(page)
-
-
-def test_the_saved_run_is_small_and_complete() -> None:
-    folder = examples.FOLDER / "super-resolution"
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 400_000
-    run = examples.load("super-resolution")
-    assert run.answers(examples.problem("super-resolution"))
-    assert run.used(examples.SETTINGS)
-    assert run.truth is not None
-    pictures = [run.truth, run.mean, *run.samples]
-    assert {picture.shape for picture in pictures} == {(256, 256, 3)}
-    # What is kept is compressed, but it is the run that the figures describe.
-    mean, truth = (images.load_image(results.plain_png(picture)) for picture in (run.mean, run.truth))
-    assert float(psnr(mean, truth)) == pytest.approx(run.parameters["mean"]["psnr"], abs=0.3)
 
 
 def test_downloads_hold_the_run() -> None:

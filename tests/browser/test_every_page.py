@@ -1,0 +1,64 @@
+"""What holds on every page: the first visit, looks, accessibility."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.visitor import wait_until_complete
+
+pytestmark = pytest.mark.browser
+
+PAGES = {
+    "": "12 288 of 196 608 numbers kept",
+    "deblurring": "19 683 of 196 608 numbers kept",
+    "inpainting": "100 380 of 110 592 numbers kept",
+    "compressive_sensing": "4 915 of 49 152 numbers kept",
+    "sampling": "Each starts from noise of its own.",
+}
+"""Pages by their addresses, the first being that of super-resolution, and something that is said on each."""
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path, name: str, width: int, scheme: str) -> None:
+    page = open_page(name, width=width, scheme=scheme)
+    wait_until_complete(page)
+    page.get_by_text(PAGES[name]).wait_for()
+    page.get_by_text("A saved run:").first.wait_for()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+    assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) <= 0, "the page is wider than the window"
+    # A screenshot of a page in an inner scroller needs a window as high as the page.
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": width, "height": height})
+    page.screenshot(path=screenshots / f"{name or 'super_resolution'}-{width}-{scheme}.png")
+    violations = Axe().run(page).response["violations"]
+    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in violations] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_explanation_unfolds(open_page: Callable[..., Any], screenshots: Path, name: str) -> None:
+    page = open_page(name, width=390)
+    wait_until_complete(page)
+    page.get_by_text("What is happening here").click()
+    page.get_by_text("Start from noise").wait_for()
+    page.get_by_text("Start from noise").scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / f"{name or 'super_resolution'}-explained.png")
+
+
+def test_a_link_to_a_page_is_the_first_thing_that_a_server_is_asked_for(chromium: Any, unvisited_app: str) -> None:
+    """Streamlit would show the page without its frame: files in pages/ are pages of their own to it until then."""
+    page = chromium.new_page()
+    page.goto(f"{unvisited_app}/deblurring?samples=2")
+    wait_until_complete(page)
+    assert page.get_by_role("link", name="Super-resolution").is_visible()
+    assert page.get_by_test_id("stSidebar").count() == 0
+    assert "samples=2" in page.url
+    page.close()

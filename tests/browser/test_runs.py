@@ -1,0 +1,180 @@
+"""Runs on the pages: to the end, stopped, in the middle of a reload, in two tabs, from a link, of a drawing."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from invlib import cli
+from tests.browser.visitor import press_run, wait_until_complete, wait_until_idle
+
+pytestmark = pytest.mark.browser
+
+QUICK = "samples=1&evaluations=6"
+FINISHED = re.compile("Your run: finished its 6 evaluations")
+LONG = "samples=8&evaluations=200"
+UNDER_WAY = re.compile(r"Evaluation \d+ of 200")
+
+
+def png(height: int, width: int) -> bytes:
+    """A smooth picture."""
+    down, right = 0.3 + 0.4 * np.mgrid[0:height, 0:width] / max(height, width)
+    buffer = io.BytesIO()
+    Image.fromarray((255 * np.stack([down, right, 0 * down + 0.5], -1)).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(page: Any, content: bytes, name: str = "mine.png") -> None:
+    page.get_by_text("Use a picture of your own").click()
+    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+    page.get_by_text("Your picture").first.wait_for()
+
+
+def stop(page: Any) -> None:
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped after").wait_for()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"deblurring?blur=motion&{QUICK}",
+        f"deblurring?blur=drawn&{QUICK}",
+        f"inpainting?missing=block&{QUICK}",
+        f"inpainting?missing=pixels&keep=0.4&{QUICK}",
+        f"compressive_sensing?keep=0.25&{QUICK}",
+        f"compressive_sensing?basis=dense&{QUICK}",
+    ],
+)
+def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path, address: str) -> None:
+    page = open_page(address)
+    page.get_by_text("Press Run").wait_for()
+    press_run(page)
+    page.get_by_text(FINISHED).wait_for()
+    page.get_by_alt_text("Restored:", exact=False).wait_for()
+    assert page.get_by_test_id("stException").count() == 0
+    page.screenshot(path=screenshots / f"{re.sub('[^a-z_]+', '-', address)}.png")
+
+
+@pytest.mark.parametrize("name", ["deblurring", "inpainting", "compressive_sensing"])
+def test_a_run_can_be_stopped(open_page: Callable[..., Any], name: str) -> None:
+    page = open_page(f"{name}?{LONG}")
+    press_run(page)
+    page.get_by_text(UNDER_WAY).wait_for()
+    stop(page)
+
+
+def test_a_knob_moved_during_a_run_does_not_end_it(open_page: Callable[..., Any]) -> None:
+    page = open_page(f"deblurring?{LONG}")
+    press_run(page)
+    page.get_by_text(UNDER_WAY).wait_for()
+    page.get_by_role("slider", name="Frequencies kept").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**keep=0.2**")
+    before = int(re.search(r"Evaluation (\d+)", page.get_by_text(UNDER_WAY).inner_text())[1])  # type: ignore[index]
+    page.wait_for_function(
+        "before => Number(document.body.innerText.match(/Evaluation (\\d+) of 200/)?.[1]) > before + 1", arg=before
+    )
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Press Run").wait_for()  # the settings are others by now
+
+
+def test_a_reload_in_the_middle_frees_the_worker(open_page: Callable[..., Any]) -> None:
+    page = open_page(f"deblurring?{LONG}")
+    press_run(page)
+    page.get_by_text(UNDER_WAY).wait_for()
+    page.goto(page.url.replace("samples=8", "samples=1").replace("evaluations=200", "evaluations=6"))
+    wait_until_complete(page)
+    press_run(page)
+    # The run of the session that is gone would take minutes; it is given up after a moment's grace.
+    page.get_by_text(FINISHED).wait_for(timeout=40_000)
+
+
+def test_two_tabs_take_turns(open_page: Callable[..., Any]) -> None:
+    first, second = open_page(f"deblurring?{LONG}"), open_page(f"deblurring?{QUICK}")
+    press_run(first)
+    first.get_by_text(UNDER_WAY).wait_for()
+    press_run(second)
+    second.get_by_text("Waiting: 1 run is ahead.").wait_for()
+    stop(first)
+    second.get_by_text(FINISHED).wait_for()
+
+
+def test_a_shared_link_repeats_a_run(open_page: Callable[..., Any]) -> None:
+    page = open_page(f"inpainting?missing=block&left=20&{QUICK}")
+    page.get_by_role("slider", name="Samples").wait_for()
+    page.wait_for_url("**seed=0**")
+    answers = []
+    for visitor in (page, open_page(page.url.split("/")[-1])):
+        press_run(visitor)
+        visitor.get_by_text(FINISHED).wait_for()
+        wait_until_idle(visitor)
+        with visitor.expect_download() as download:
+            visitor.get_by_role("button", name="Picture", exact=True).click()
+        answers.append(Path(download.value.path()).read_bytes())
+    assert answers[0] == answers[1]
+
+
+def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
+    open_page: Callable[..., Any], screenshots: Path, tmp_path: Path
+) -> None:
+    """Remove an object from an own picture in two clicks and a stroke, then replay the run's JSON."""
+    page = open_page(f"inpainting?{QUICK}")
+    upload(page, png(64, 64))
+    page.get_by_role("radio", name="Remove an object").click()
+    page.get_by_text("Nothing is painted over yet").wait_for()
+    board = page.get_by_role("application", name="Paint over what is to go", exact=False)
+    board.scroll_into_view_if_needed()
+    wait_until_idle(page)  # nothing moves any more
+    box = board.bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"], steps=8)
+    page.mouse.up()
+    page.get_by_text("They are the pixels that were not painted over.").wait_for()
+    press_run(page)
+    page.get_by_text(FINISHED).wait_for()
+    wait_until_idle(page)
+    page.screenshot(path=screenshots / "inpainting-removed.png")
+    files = {}
+    for label in ("Picture", "Settings"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label, exact=True).click()
+        files[label] = Path(download.value.path()).read_bytes()
+    done = json.loads(files["Settings"])
+    assert 0.5 < done["measured"] / (3 * 64 * 64) < 1
+    (tmp_path / "run.json").write_bytes(files["Settings"])
+    (tmp_path / "mine.png").write_bytes(png(64, 64))
+    arguments = ["restore", tmp_path / "mine.png", "--replay", tmp_path / "run.json", "--out", tmp_path / "out"]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    again = np.asarray(Image.open(tmp_path / "out" / "mine-1.png")).astype(int)
+    assert np.abs(again - np.asarray(Image.open(io.BytesIO(files["Picture"])))).max() <= 3
+
+
+def test_a_sweep(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page(f"compressive_sensing?{QUICK}")
+    button = page.get_by_role("button", name="Draw the curve")
+    button.click()
+    page.get_by_text(re.compile(r"Point \d of 6")).wait_for()
+    button.wait_for()  # it stands where Stop stood
+    page.locator("[role=figure][aria-label*='dB at 50%']").wait_for()
+    page.screenshot(path=screenshots / "compressive_sensing-sweep.png", full_page=True)
+
+
+def test_a_picture_that_cannot_be_read_ends_in_a_sentence(open_page: Callable[..., Any]) -> None:
+    page = open_page("deblurring")
+    page.get_by_text("Use a picture of your own").click()
+    page.locator("input[type=file]").set_input_files(
+        {"name": "broken.png", "mimeType": "image/png", "buffer": png(64, 64)[:100]}
+    )
+    page.get_by_test_id("stAlert").filter(has_text="picture").wait_for()
+    page.get_by_text("19 683 of 196 608 numbers kept").wait_for()

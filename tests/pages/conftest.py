@@ -1,0 +1,27 @@
+"""Pages without a browser. Runs are of tiny pictures, with the project's own priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.visitor import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def open_page() -> Callable[..., AppTest]:
+    """Opens the app, or one of its pages by the name of its file, at an address."""
+
+    def visit(name: str = "", **address: str) -> AppTest:
+        page = AppTest.from_file(ROOT / (f"pages/{name}.py" if name else "app.py"), default_timeout=PATIENCE)
+        page.query_params.update(address)
+        page.run()
+        assert not page.exception
+        return page
+
+    return visit

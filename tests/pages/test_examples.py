@@ -1,0 +1,25 @@
+"""The saved runs that pages open with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from invlib.metrics import psnr
+from pages.ui import examples
+
+
+@pytest.mark.parametrize("task", examples.EXAMPLES)
+def test_a_saved_run_is_small_and_complete(task: str) -> None:
+    folder = examples.FOLDER / task
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 400_000
+    run = examples.load(task)
+    assert run.answers(examples.problem(task))
+    assert run.used(examples.settings(task))
+    assert run.truth is not None
+    side = examples.EXAMPLES[task].side
+    pictures = [run.truth, run.mean, *run.samples]
+    assert {picture.shape for picture in pictures} == {(side, side, 3)}
+    # What is kept is compressed, but it is the run that the figures describe.
+    mean, truth = (torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 for picture in (run.mean, run.truth))
+    assert float(psnr(mean, truth)) == pytest.approx(run.parameters["mean"]["psnr"], abs=0.3)

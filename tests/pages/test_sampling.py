@@ -1,0 +1,177 @@
+"""The page that samples a prior alone. Runs are of digits, in a few large steps."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from invlib import cli
+from pages.ui import betas, examples, kinds, results
+from pages.ui.runs import Run
+from tests.pages.visitor import PATIENCE, run_to_the_end, submission, text
+
+QUICK = {"kind": "digits", "h0": "0.3", "beta": "0.2", "seed": "3"}
+
+
+def close(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two pictures are the same up to the rounding that depends on how many samples run together."""
+    return np.abs(one.astype(int) - other.astype(int)).mean() < 2
+
+
+def replayed(run: Run, folder: Path) -> list[np.ndarray]:
+    """The samples that the command line draws from a run's JSON."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(run.parameters))
+    assert cli.main(["sample", "--replay", str(folder / "run.json"), "--out", str(folder)]) == 0
+    return [np.asarray(Image.open(folder / f"sample-{number + 1}.png")) for number in range(len(run.samples))]
+
+
+def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling")
+    assert "A saved run: 96×96 pixels, 4 samples, paper sampler, 36 evaluations" in text(page)
+    assert page.progress[0].value == 100
+    assert "Press Run" not in page.progress[0].text, "the page's defaults are those of the saved run"
+    assert not page.metric
+    assert not page.error
+
+
+def test_the_saved_run_is_small() -> None:
+    folder = examples.FOLDER / "sampling"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
+    run = examples.load("sampling")
+    assert {picture.shape for picture in run.samples} == {(96, 96, 3)}
+    assert run.frames[-1].evaluations == run.parameters["evaluations"]
+
+
+def test_each_kind_has_its_priors_and_defaults(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling")
+    seen = {}
+    for kind in ("colour", "grey", "digits"):
+        page.get_by_key("kind").set_value(kind)
+        page.run()
+        assert not page.exception
+        address = page.query_params
+        seen[kind] = (address["prior"], address["size"], address["beta"], page.slider(key="samples").max)
+    assert seen == {
+        "colour": ("bf-cnn-color", "96", "0.5", 8),
+        "grey": ("bf-cnn-gray", "96", "0.5", 8),
+        "digits": ("bf-cnn-mnist", "28", "0.1", 16),
+    }
+
+
+def test_digits_have_a_prior_of_their_own() -> None:
+    names = {"bf-unet-gray": "U-Net", "bf-cnn-mnist": "Digits", "bf-cnn-gray": "BF-CNN", "mine": "My own"}
+    assert list(kinds.KINDS["grey"].offered(names)) == ["bf-cnn-gray", "bf-unet-gray", "mine"]
+    assert list(kinds.KINDS["digits"].offered(names)) == ["bf-cnn-mnist"]
+
+
+def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> None:
+    settings = {
+        "kind": "grey",
+        "mode": "interpolate",
+        "size": "128",
+        "prior": "bf-unet-gray",
+        "sampler": "paper",
+        "samples": "6",
+        "seed": "7",
+        "h0": "0.3",
+        "beta": "1.0",
+        "sigma_0": "0.6",
+        "sigma_L": "0.02",
+    }
+    page = open_page("sampling", **settings)
+    assert page.query_params == settings
+    assert "A saved run: 96×96 pixels" in text(page), "it stays in the closer look until there is another"
+    assert "samples 1 and 2 of this seed" in text(page)
+    assert "Press Run" in page.progress[0].text
+
+
+def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", kind="digits", mode="interpolate", samples="1", size="96", prior="bf-cnn-gray", h0="7")
+    address = page.query_params
+    assert address["samples"] == "8", "the way from one sample to another has two ends"
+    assert (address["size"], address["prior"], address["h0"]) == ("28", "bf-cnn-mnist", "0.02")
+
+
+def test_the_papers_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", **QUICK)
+    next(button for button in page.button if button.label == "Paper's defaults").click().run()
+    assert (page.query_params["h0"], page.query_params["beta"]) == ("0.01", "1.0")
+    next(button for button in page.button if button.label == "Our defaults").click().run()
+    assert (page.query_params["h0"], page.query_params["beta"]) == ("0.02", "0.1")
+
+
+def test_a_run_is_repeated_by_its_json(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    run = run_to_the_end(open_page("sampling", samples="3", **QUICK), "sampling")
+    assert run.parameters["outcome"].startswith("converged")
+    assert {sample.shape for sample in run.samples} == {(28, 28)}
+    assert not close(run.samples[0], run.samples[1])
+    assert all(map(close, run.samples, replayed(run, tmp_path / "out")))
+
+
+def test_an_interpolation_goes_from_sample_1_to_sample_2(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    page = open_page("sampling", samples="2", **QUICK)
+    drawn = run_to_the_end(page, "sampling")
+    page.get_by_key("mode").set_value("interpolate")
+    page.run()
+    assert "Press Run." in page.progress[0].text, "a run that drew samples is not shown as the way between two"
+    page.slider(key="samples").set_value(4)
+    way = run_to_the_end(page, "sampling")
+    assert close(way.samples[0], drawn.samples[0])
+    assert close(way.samples[-1], drawn.samples[1])
+    assert not any(close(one, end) for one in way.samples[1:-1] for end in drawn.samples)
+    assert all(map(close, way.samples, replayed(way, tmp_path / "out")))
+    animation = Image.open(io.BytesIO(results.animation(way)))
+    assert animation.n_frames == 7, "there and back"
+
+
+def test_downloads_hold_no_average_of_pictures_that_have_nothing_in_common() -> None:
+    run = examples.load("sampling")
+    assert results.sheet(run.samples).shape == (2 * 98 + 2, 2 * 98 + 2, 3)
+    with zipfile.ZipFile(io.BytesIO(results.archive(run))) as file:
+        assert set(file.namelist()) == {*(f"sample-{number}.png" for number in range(1, 5)), "run.json"}
+
+
+def test_a_start_below_the_end_is_refused_in_a_sentence(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", sigma_0="0.1", sigma_L="0.1", **QUICK)
+    page.button(key="run").click().run()
+    assert submission(page, "sampling").job.wait(PATIENCE)
+    page.run()
+    assert [error.value for error in page.error] == ["Sigma_L (0.1) must be below sigma_0 (0.1)."]
+
+
+def test_the_same_noise_under_different_betas(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", samples="1", **(QUICK | {"beta": "0.5"}))
+    run = run_to_the_end(page, "sampling")
+    page.button(key="compare betas").click().run()
+    job = page.session_state["betas"].job
+    assert job.wait(PATIENCE)
+    page.run()
+    assert not page.exception
+    climbs = job.result.climbs
+    assert tuple(climb.beta for climb in climbs) == betas.BETAS
+    assert len({climb.sigma[0] for climb in climbs}) == 1, "they start from the same noise"
+    counts = [climb.evaluations[-1] for climb in climbs]
+    assert counts == sorted(set(counts)), "the more noise is added, the longer it takes"
+    assert np.array_equal(climbs[1].picture, run.samples[0])
+    assert list(climbs[1].evaluations) == run.parameters["history"]["evaluations"]
+    assert "Seed 3, h₀ = 0.3, prior bf-cnn-mnist" in text(page)
+
+
+def test_a_comparison_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", kind="colour", size="192")
+    page.button(key="compare betas").click().run()
+    job = page.session_state["betas"].job
+    next(button for button in page.button if button.label == "Stop").click().run()
+    assert job.wait(PATIENCE)
+    page.run()
+    assert job.status == "cancelled"
+    assert not page.exception
+    assert page.button(key="compare betas")
