@@ -12,6 +12,7 @@ from torch import Tensor
 from invlib.metrics import (
     Ensemble,
     ensemble,
+    farthest_first,
     pooled_spread_skill,
     psnr,
     psnr_all_channels,
@@ -124,3 +125,11 @@ def test_pooled_spread_skill_is_the_root_of_the_ratio_of_means() -> None:
 def test_spread_needs_two_samples_of_one_image(samples: int, truths: int) -> None:
     with pytest.raises(ValueError, match="two samples or more of one image"):
         spread_skill(torch.zeros(samples, 1, 8, 8), torch.zeros(truths, 1, 8, 8))
+
+
+def test_farthest_first_starts_in_the_middle_and_spreads_out():
+    points = torch.tensor([[0.0, 0.0], [10.0, 0.0], [4.0, 0.0], [10.0, 1.0], [4.5, 6.0]])
+    # 4 is nearest to the average (5.7, 1.4); 10, 1 is farther from it than 4.5, 6; and so on.
+    assert farthest_first(points) == [2, 3, 4, 0, 1]
+    assert farthest_first(torch.zeros(1, 3)) == [0]
+    assert sorted(farthest_first(torch.zeros(4, 2))) == [0, 1, 2, 3], "equal points are each named once"

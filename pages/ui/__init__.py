@@ -9,5 +9,5 @@ A page says which problem and in which words; it calls, from top to bottom,
 - `theory.fold` for what is happening;
 - `results.show` for the closer look, and `sweep.show` for a score against a setting.
 
-`draw.strokes` lets the visitor draw, `views` makes pictures of measurements that are none, `examples` are the saved runs.
+`draw.strokes` lets the visitor draw, `views` makes pictures of other measurements, `examples` are the saved runs.
 """
