@@ -36,16 +36,16 @@ class Example:
 
 
 SCRIBBLE: list[Stroke] = [
-    {"points": [[22, 70], [58, 48], [50, 104], [96, 52], [92, 120], [134, 66], [128, 132], [172, 88]], "brush": 6},
-    {"points": [[30, 150], [70, 140], [110, 158], [160, 146]], "brush": 6},
+    {"points": [[18, 58], [48, 40], [42, 87], [80, 43], [77, 100], [112, 55], [107, 110], [143, 73]], "brush": 5},
+    {"points": [[25, 125], [58, 117], [92, 132], [133, 122]], "brush": 5},
 ]
-"""Damage, for a picture of 192 pixels."""
+"""Damage, for a picture of 160 pixels."""
 
 EXAMPLES = {
     "super-resolution": Example("astronaut", 256, {"factor": 4}),
     "deblurring": Example("coffee", 256, {"keep": 0.1}),
-    "inpainting": Example("chelsea", 192, {"mask": torch.from_numpy(~rasterise(SCRIBBLE, 192, 192))}),
-    "random-pixels": Example("chelsea", 192, {"keep": 0.1}),
+    "inpainting": Example("chelsea", 160, {"mask": torch.from_numpy(~rasterise(SCRIBBLE, 160, 160))}),
+    "random-pixels": Example("chelsea", 160, {"keep": 0.1}),
     "compressive-sensing": Example("chelsea", 128, {"keep": 0.1, "dense": False}),
 }
 

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import lru_cache
+from html import escape
 
 import numpy as np
 import streamlit as st
@@ -26,6 +27,18 @@ def show(picture: np.ndarray, *, alt: str, caption: str | None = None) -> None:
     that the browser asks for it, when the next picture of a run has taken its place.
     """
     st.image(webp_url(picture), caption=caption, alt=alt, width="stretch")
+
+
+def figure(picture: np.ndarray, *, alt: str, caption: str) -> None:
+    """A picture that is there with the words around it.
+
+    `st.image` waits for code that the browser fetches after the page, and that of the charts comes first.
+    """
+    # Decoded at once, so that the next picture of a run replaces this one without a blank between.
+    height, width = picture.shape[:2]
+    size = f'width="{width}" height="{height}"'
+    image = f'<img src="{webp_url(picture)}" alt="{escape(alt)}" {size} decoding="sync">'
+    st.html(f'<figure class="tile">{image}<figcaption>{escape(caption)}</figcaption></figure>')
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

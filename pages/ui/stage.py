@@ -15,10 +15,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from invlib import runtime
 from invlib.images import to_uint8
 from invlib.jobs import Job, JobQueue, QueueFull, Result, State, Status, Work
-from pages.ui import pixels, plots
+from pages.ui import layout, pixels, plots
 from pages.ui.runs import Forming, Problem, Run, Settings, Tile, solve
 
-POLL = timedelta(seconds=0.5)
+POLL = timedelta(seconds=0.7)
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,8 @@ def draw(problem: Problem, settings: Settings, submission: Submission | None, ru
         st.error(scene.error, icon=":material/error:")
     else:
         st.progress(scene.progress, text=scene.status)
+    layout.breathe(0.3)
+    st.session_state["arrived"] = True
     figure = plots.noise_levels(scene.evaluations, scene.sigma, scene.forecast, height=230)
     alt = f"The noise level falls with every evaluation. {scene.status}"
     st.plotly_chart(figure, key=f"noise levels {problem.task}", config=plots.CONFIG, alt=alt)
@@ -168,7 +170,7 @@ def show_tiles(tiles: Sequence[Tile], image_shape: Sequence[int]) -> None:
     with st.grid(min(4, len(tiles)), min_column_width=140, gap="small"):
         for tile in tiles:
             picture = pixels.blank(*image_shape[1:]) if tile.picture is None else tile.picture
-            pixels.show(picture, caption=tile.caption, alt=tile.alt)
+            pixels.figure(picture, caption=tile.caption, alt=tile.alt)
 
 
 @dataclass(frozen=True)
