@@ -26,7 +26,7 @@ def settle(page: Any, path: Path) -> None:
 
 
 def test_samples_form_one_beside_the_other(open_page: Callable[..., Any], screenshots: Path) -> None:
-    page = open_page("sampling?kind=digits&size=56&samples=2&seed=1")
+    page = open_page("sampling?kind=digits&size=56&samples=2&seed=1&h0=0.01&beta=0.02")
     page.get_by_text("Press Run").wait_for()
     press_run(page)
     page.get_by_text(re.compile(r"Evaluation \d+, σ = 0.[1-9]")).wait_for()
@@ -52,7 +52,7 @@ def test_an_interpolation_can_be_taken_home_as_an_animation(open_page: Callable[
 
 
 def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], screenshots: Path) -> None:
-    page = open_page("sampling?kind=digits&h0=0.1", scheme="dark")
+    page = open_page("sampling?kind=digits&size=56&h0=0.02", scheme="dark")
     wait_until_complete(page)
     button = page.get_by_role("button", name="Compare", exact=True)
     button.click()
