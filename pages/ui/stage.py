@@ -20,6 +20,9 @@ from pages.ui.runs import Forming, Problem, Run, Settings, Tile, solve
 
 POLL = timedelta(seconds=0.7)
 
+PATIENCE = 0.7
+"""Seconds that Stop waits for a step to end before it says that it is stopping."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -79,10 +82,16 @@ def button(
     if job is not None and not job.ended:
         stopping = job.cancelling
         label = "Stopping" if stopping else "Stop"
-        st.button(label, icon=":material/stop:", width="stretch", disabled=stopping, on_click=job.cancel)
+        st.button(label, icon=":material/stop:", width="stretch", disabled=stopping, on_click=stop, args=[job])
         return None
     asked = st.button(label, icon=icon, type="primary", width="stretch", key=key, disabled=not ready)
     return submit(work) if asked else None
+
+
+def stop(job: Job) -> None:
+    """Cancel a job; it ends with its current step, mostly before the page is drawn again."""
+    job.cancel()
+    job.wait(PATIENCE)
 
 
 def submit(work: Work[State, Result]) -> Job[State, Result] | None:
