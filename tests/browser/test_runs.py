@@ -111,7 +111,7 @@ def test_two_tabs_take_turns(open_page: Callable[..., Any]) -> None:
 
 def test_a_shared_link_repeats_a_run(open_page: Callable[..., Any]) -> None:
     page = open_page(f"inpainting?missing=block&left=20&{QUICK}")
-    page.get_by_role("slider", name="Samples").wait_for()
+    wait_until_complete(page)
     page.wait_for_url("**seed=0**")
     answers = []
     for visitor in (page, open_page(page.url.split("/")[-1])):
