@@ -97,8 +97,7 @@ def map_x(
     steps : each is one evaluation of the prior with its gradient.
     learning_rate : of Adam, at first; a step changes the mean of the image by up to this much.
     floor : first and last level of the white noise that widens the noise model; they change geometrically.
-    start : images (batch or 1, C, H, W) to descend from; grey if None. For denoising the measurements do a little
-        better.
+    start : images (batch or 1, C, H, W) to descend from; `back_project` if None, for denoising the measurements.
     restarts : descents for each measurement. The first goes from the start, the others from it plus random clouds.
     seed : of the clouds.
 
@@ -120,10 +119,11 @@ def map_x(
     def clip(u: Tensor) -> Tensor:
         return hartley(hartley(scale * u).clamp(0, 1)) / scale
 
-    image = torch.full((1, *prior.image_shape), 0.5) if start is None else start
-    check_batch(image, prior.image_shape, "images to start from")
-    start = hartley(image.to(problem.device)) / scale
-    return problem.minimise(densities, start, smoothing, spread=0.03, decay=True, project=clip)
+    if start is None:
+        start = back_project(measurements.to(problem.device), forward, prior.image_shape)
+    check_batch(start, prior.image_shape, "images to start from")
+    coordinates = hartley(start.to(problem.device)) / scale
+    return problem.minimise(densities, coordinates, smoothing, spread=0.03, decay=True, project=clip)
 
 
 def map_z(
@@ -240,14 +240,47 @@ def collect(iterates: Iterable[Iterate]) -> Iterate:
     return end[0]
 
 
+def back_project(measurements: Tensor, forward: Forward, image_shape: Sequence[int]) -> Tensor:
+    """Images that explain the measurements roughly: one step of steepest descent on ‖y - f(x)‖² from grey.
+
+    The step is the best one for f linearised. It leads all the way where f is a multiple of the identity.
+
+    Parameters
+    ----------
+    measurements : (batch, ...).
+    forward : f.
+    image_shape : (C, H, W).
+
+    Returns
+    -------
+    (batch, C, H, W), of any range.
+    """
+    grey = measurements.new_full((len(measurements), *check_shape(image_shape)), 0.5)
+    predicted, transpose = torch.func.vjp(forward, grey)  # type: ignore[misc]
+    check_predicted(predicted, measurements)
+    (gradient,) = transpose(measurements - predicted)
+    _, change = torch.func.jvp(forward, (grey,), (gradient,))  # type: ignore[misc]
+    energy, length = (tensor.flatten(1).square().sum(1) for tensor in (change, gradient))
+    step = length / energy.clamp(min=torch.finfo(energy.dtype).tiny)
+    return grey + step.view(-1, 1, 1, 1) * gradient
+
+
+def check_predicted(predicted: Tensor, measurements: Tensor) -> None:
+    """Raise ValueError unless what `forward` predicts has the shape of the measurements."""
+    if predicted.shape != measurements.shape:
+        expected, got = tuple(measurements.shape[1:]), tuple(predicted.shape[1:])
+        raise ValueError(f"forward must give measurements of the shape of those given, {expected}, and gives {got}")
+
+
 class GaussianMeasurements(nn.Module):
-    """f(x) = A x, A with independent entries N(0, 1/m): the paper's compressive sensing.
+    """f(x) = A x, A with independent entries N(0, 1/m): the paper's compressive sensing; or sign(A x), with 1 bit each.
 
     Parameters
     ----------
     image_shape : (C, H, W).
     count : m; images (batch, C, H, W) have measurements (batch, m).
     seed : of the matrix, the same on every device.
+    one_bit : measure only the signs of A x.
 
     Raises
     ------
@@ -256,8 +289,9 @@ class GaussianMeasurements(nn.Module):
 
     matrix: Tensor
 
-    def __init__(self, image_shape: Sequence[int], count: int, seed: int = 0) -> None:
+    def __init__(self, image_shape: Sequence[int], count: int, seed: int = 0, one_bit: bool = False) -> None:
         super().__init__()
+        self.one_bit = one_bit
         size = math.prod(check_shape(image_shape))
         if not 0 < size * count <= 2**27:
             raise ValueError(f"count must be from 1 to {2**27 // size} for an image of {size} numbers, got {count}")
@@ -265,14 +299,12 @@ class GaussianMeasurements(nn.Module):
         self.register_buffer("matrix", matrix)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.matrix
+        sums = x.flatten(1) @ self.matrix
+        return sign(sums) if self.one_bit else sums
 
 
 def sign(u: Tensor) -> Tensor:
-    """-1, 0 or 1, with the gradient of the identity: the straight-through estimator (Bengio et al. 2013).
-
-    `lambda x: sign(measure(x))` is 1-bit compressive sensing.
-    """
+    """-1, 0 or 1, with the gradient of the identity: the straight-through estimator (Bengio et al. 2013)."""
     return u.sign().detach() + (u - u.detach())
 
 
@@ -327,7 +359,7 @@ class _Problem:
             noise.to(self.device)
         self.batch, self.restarts, self.seed = len(measurements), restarts, seed
         self.measurements = measurements.to(self.device).repeat_interleave(restarts, 0)
-        self.forward = forward
+        self.forward = forward.to(self.device) if isinstance(forward, nn.Module) else forward
         self.steps, self.learning_rate = steps, learning_rate
         fractions = [step / max(1, steps - 1) for step in range(steps)]
         self.floors = [first * (last / first) ** fraction if floor else 0.0 for fraction in fractions]
@@ -335,9 +367,7 @@ class _Problem:
     def residual(self, x: Tensor) -> Tensor:
         """y - f(x) of images (batch · restarts, C, H, W)."""
         predicted = self.forward(x)
-        if predicted.shape != self.measurements.shape:
-            expected, got = tuple(self.measurements.shape[1:]), tuple(predicted.shape[1:])
-            raise ValueError(f"forward must give measurements of the shape of those given, {expected}, and gives {got}")
+        check_predicted(predicted, self.measurements)
         return self.measurements - predicted
 
     def squared_distance(self, x: Tensor) -> Tensor:
