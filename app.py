@@ -38,6 +38,12 @@ PAGES = [
         help="A picture from a few random sums of all its pixels.",
     ),
     st.Page(
+        "pages/structured_noise.py",
+        title="Structured noise",
+        icon=":material/waves:",
+        help="Noise that has a shape of its own, taken off a face: stripes, pasted digits, a scribble.",
+    ),
+    st.Page(
         "pages/sampling.py",
         title="Sampling",
         icon=":material/casino:",

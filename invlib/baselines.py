@@ -1,24 +1,30 @@
-"""What a user would try instead of a flow: denoisers that know only how strong the noise is, and sparsity.
+"""What a user would try instead of a flow or of sampling: denoisers that know how strong the noise is, and sparsity.
 
 The baselines of Whang, Lei & Dimakis (2021), section 5: BM3D for denoising and LASSO in a cosine basis for compressive
 sensing; and total variation, which needs nothing installed. Images are (batch, C, H, W) in [0, 1]; results are not
 clipped. The denoisers take pictures with noise added, y = x + δ: where the picture was scaled first, y = a·x + δ, give
 them y / a and sigma / a.
+
+Those of Kadkhodaie & Simoncelli (2021), section 3.2, restore from linear measurements without noise: total variation,
+and denoisers as regularisers. `deep_baselines` has the slow ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 
 import numpy as np
 import torch
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
+from torch.nn import functional as F
 
 from invlib.ascent import check_positive
-from invlib.operators import check_shape
+from invlib.denoisers import Denoiser
+from invlib.operators import LinearOperator, check_shape
 
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Red, green and blue to brightness and two differences of colours. Orthonormal, so that white noise stays as it is."""
@@ -162,6 +168,137 @@ def lasso_dct(
         t_previous, t = t, (1 + math.sqrt(1 + 4 * t**2)) / 2
         z = c + (t_previous - 1) / t * (c - previous)
     return synthesise(c)
+
+
+def regularise_by_denoising(
+    denoisers: Iterable[Callable[[Tensor], Tensor]], operator: LinearOperator, measurements: Tensor, *, lam: float = 0.0
+) -> Iterator[Tensor]:
+    """Restore by denoising and agreeing with the measurements in turn.
+
+    The fixed-point iteration of RED (Romano, Elad & Milanfar 2017, section 4.2) for ½ ‖Mᵀx - m‖² + ½ lam xᵀ(x - D(x)),
+    in closed form because MMᵀ is a projection. With `lam` 0 the measurements hold exactly, and it is the plug-and-play
+    iteration with half-quadratic splitting (Venkatakrishnan et al. 2013; Zhang et al. 2017).
+
+    Parameters
+    ----------
+    denoisers : D, from images (1, C, H, W) to the like, for each step: the same one for RED, with a falling noise level
+        for plug-and-play.
+    operator, measurements : of one image.
+    lam : weight of the regularisation, at least 0.
+
+    Yields
+    ------
+    The estimate (1, C, H, W) after every step.
+
+    Raises
+    ------
+    ValueError : `lam` is out of range.
+    """
+    if not 0 <= lam < math.inf:
+        raise ValueError(f"lam must be a number of at least 0, got {lam}")
+    x = operator.adjoint(measurements)
+    for denoise in denoisers:
+        denoised = denoise(x)
+        x = denoised + operator.adjoint(measurements - operator.measure(denoised)) / (1 + lam)
+        yield x
+
+
+def red(
+    operator: LinearOperator,
+    measurements: Tensor,
+    *,
+    denoiser: Denoiser,
+    steps: int = 100,
+    sigma_0: float = 0.3,
+    sigma_L: float = 0.01,
+    step_size: float = 0.7,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """`regularise_by_denoising` with a blind denoiser.
+
+    RED wants a denoiser of a given strength. A blind one removes what noise it finds, and a smooth estimate has none;
+    so here white noise of level σ is added first, D(x) is the average of x̂(x + σ n) over the noise n, and the steps are
+    those of its stochastic gradient (Renaud et al. 2024). σ falls geometrically. Without noise the first steps of
+    super-resolution change next to nothing.
+
+    Parameters
+    ----------
+    operator, measurements : of one image, on the denoiser's device.
+    denoiser : blind, called once a step.
+    steps : of the descent.
+    sigma_0, sigma_L : first and last noise level.
+    step_size : fraction of the denoiser's correction that is taken, in (0, 1]. The smaller, the
+        more the noise averages out.
+    seed : of the noise.
+
+    Yields
+    ------
+    The estimate (1, C, H, W) after every step; it agrees with the measurements.
+    """
+    check_positive(steps=steps, sigma_0=sigma_0, sigma_L=sigma_L, step_size=step_size)
+    generator = torch.Generator().manual_seed(seed)
+
+    def correct(x: Tensor, sigma: float) -> Tensor:
+        noisy = x + sigma * torch.randn(x.shape, generator=generator).to(x)
+        return x + step_size * (noisy - denoiser(noisy) - x)
+
+    denoisers = (partial(correct, sigma=float(sigma)) for sigma in np.geomspace(sigma_0, sigma_L, int(steps)))
+    return regularise_by_denoising(denoisers, operator, measurements)
+
+
+def plug_and_play_bm3d(
+    operator: LinearOperator,
+    measurements: Tensor,
+    *,
+    steps: int = 20,
+    sigma_0: float = 0.3,
+    sigma_L: float = 0.03,
+) -> Iterator[Tensor]:
+    """`regularise_by_denoising` with `bm3d`, whose noise level falls geometrically from `sigma_0` to `sigma_L`."""
+    check_positive(steps=steps, sigma_0=sigma_0, sigma_L=sigma_L)
+    denoisers = (partial(bm3d, sigma=float(sigma)) for sigma in np.geomspace(sigma_0, sigma_L, int(steps)))
+    return regularise_by_denoising(denoisers, operator, measurements)
+
+
+def least_total_variation(operator: LinearOperator, measurements: Tensor, *, steps: int = 500) -> Iterator[Tensor]:
+    """Restore by the smallest total variation that agrees with the measurements.
+
+    The minimiser of Σ |∇x| where Mᵀx = m, as TVAL3 (Li, Yin, Jiang & Zhang 2013) computes, here by the primal-dual
+    iteration of Chambolle & Pock (2011). |∇x| is the length of the gradients of all colours together (Bresson & Chan
+    2008).
+
+    Parameters
+    ----------
+    operator, measurements : of images (batch, C, H, W).
+    steps : each projects once.
+
+    Yields
+    ------
+    The estimate (batch, C, H, W) after every step; it agrees with the measurements.
+    """
+    check_positive(steps=steps)
+    primal, dual = 0.02, 1 / (8 * 0.02)  # The product of the step sizes is 1 / ‖∇‖².
+    x = extrapolated = operator.adjoint(measurements)
+    slopes = gradient(torch.zeros_like(x))
+    for _ in range(int(steps)):
+        slopes = slopes + dual * gradient(extrapolated)
+        slopes = slopes / slopes.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1)
+        moved = x + primal * divergence(slopes)
+        moved = moved + operator.adjoint(measurements - operator.measure(moved))
+        x, extrapolated = moved, 2 * moved - x
+        yield x
+
+
+def gradient(x: Tensor) -> Tensor:
+    """Differences to the pixel below and to the right, zero at the border: (batch, C, H, W) to (batch, 2, C, H, W)."""
+    return torch.stack([x.diff(dim=-2, append=x[..., -1:, :]), x.diff(dim=-1, append=x[..., -1:])], dim=1)
+
+
+def divergence(slopes: Tensor) -> Tensor:
+    """Minus the adjoint of `gradient`: (batch, 2, C, H, W) to (batch, C, H, W)."""
+    down, right = slopes.unbind(1)
+    down, right = F.pad(down[..., :-1, :], (0, 0, 1, 1)), F.pad(right[..., :-1], (1, 1))
+    return down.diff(dim=-2) + right.diff(dim=-1)
 
 
 def soft_threshold(c: Tensor, threshold: float | Tensor) -> Tensor:

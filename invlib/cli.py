@@ -1,4 +1,4 @@
-"""`python -m invlib`: sample, restore, train, bench, weights.
+"""`python -m invlib`: sample, restore, remove-noise, train, bench, weights.
 
 Progress goes to standard error. With --json standard output is exactly one JSON object. A bad argument or picture ends
 with exit status 2 and one sentence.
@@ -7,10 +7,12 @@ with exit status 2 and one sentence.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -19,11 +21,24 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from invlib import ascent, checkpoints, images, runtime
+from invlib import ascent, checkpoints, images, removal, runtime
 from invlib.ascent import Restoration, Schedule, State
 from invlib.denoisers import ARCHITECTURES, Denoiser
+from invlib.experiments import results
 from invlib.experiments.denoising import average, denoising
+from invlib.experiments.figures import EXPERIMENTS
 from invlib.experiments.restoration import Scores, score, summarise
+from invlib.experiments.structured_noise import (
+    IMAGE_SHAPES,
+    build_problem,
+    load_truths,
+    prepare,
+    structured_noise,
+    without_prior,
+)
+from invlib.experiments.tables import METHODS, TABLES, Options
+from invlib.inversion import Iterate
+from invlib.metrics import psnr_all_channels, ssim
 from invlib.operators import Blur, LinearOperator
 from invlib.tasks import SAMPLING_BETA, TASKS, decode_knobs, default_prior, encode_knobs, json_value
 
@@ -37,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         runtime.set_threads()
         result = options.command(options)
-    except (ValueError, OSError, MemoryError, checkpoints.CheckpointError) as error:
+    except (ValueError, OSError, MemoryError, ImportError, checkpoints.CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -127,6 +142,57 @@ def restore(options: argparse.Namespace) -> Result:
     }
 
 
+def remove_noise(options: argparse.Namespace) -> Result:
+    task = noise_task(options)
+    knobs = {**removal.TASKS[task].knobs, **given_noise_knobs(options, task, ("c", "count"))}
+    check_methods([options.method], task)
+    settings = removal.settings(task, options.method, given_settings(options, [options.method]))
+    picture = images.load_image(options.image)
+    x = prepare(picture, IMAGE_SHAPES[removal.TASKS[task].kind])
+    problem, y = noisy_problem(task, knobs, x, options)
+    noisy, unrestored = problem.view(y), without_prior(problem, y)
+
+    method = removal.METHODS[options.method]
+    iterates = method.run(problem, removal.load_prior(task, options.method), y, options.seed, **settings)
+    history: dict[str, list[float]] = {name: [] for name in HISTORY}
+    started = time.perf_counter()
+    for iterate in show_steps(iterates):
+        for name, numbers in history.items():
+            numbers.append(round(float(getattr(iterate, name)), 5))
+    seconds = time.perf_counter() - started
+    if not math.isfinite(history["objective"][-1]):
+        raise ValueError(
+            f"the objective of {options.method} is not finite at the start: choose settings nearer to the defaults"
+        )
+
+    restored = iterate.image.clamp(0, 1)
+    noise = y - problem.forward(restored).cpu()
+    pictures = {"restored": restored, "noisy": noisy}
+    if noise.shape == x.shape:
+        pictures["noise"] = 0.5 + noise / 2
+    return {
+        "task": task,
+        "knobs": {"strokes": Path(options.noise).name} if task == SCRIBBLE else knobs,
+        "method": options.method,
+        "settings": settings,
+        "seed": options.seed,
+        "prior": f"{method.prior}-{removal.TASKS[task].kind}" if method.prior else None,
+        "picture": options.image.name,
+        "picture_shape": list(picture.shape[1:]),
+        "image_shape": list(x.shape[1:]),
+        "resized": picture.shape[-2:] != x.shape[-2:],
+        "fingerprint": images.fingerprint(x),
+        "simulated": not options.measured,
+        "evaluations": iterate.evaluations,
+        "seconds": round(seconds, 2),
+        "skipped": iterate.skipped,
+        "outcome": iterate.outcome,
+        **({} if options.measured else score_removal(unrestored, restored.cpu(), x)),
+        "history": history,
+        "files": write_pictures({f"{options.image.stem}-{name}": each for name, each in pictures.items()}, options.out),
+    }
+
+
 def bench_restoration(options: argparse.Namespace) -> Result:
     complete_problem(options)
     results: list[Restoration] = []
@@ -156,6 +222,47 @@ def bench_denoising(options: argparse.Namespace) -> Result:
     total = len(images.list_images(options.data))
     rows = list(count_progress(denoising(prior, options.data, seed=options.seed), "picture", total))
     return {"prior": options.prior, "images": len(rows), "psnr": average(rows)}
+
+
+def bench_structured_noise(options: argparse.Namespace) -> Result:
+    task = removal.TASKS[options.task]
+    methods = options.methods or task.methods
+    check_methods(methods, options.task)
+    settings = given_settings(options, methods)
+    knobs: dict[str, Sequence[float]] = given_noise_knobs(options, options.task, ("c",))
+    if options.sweep and task.swept is not None:
+        name, values = task.swept
+        if name in knobs:
+            raise ValueError(f"{flag(name)} and --sweep exclude one another for {options.task}: give one of them")
+        knobs[name] = values
+    truths = load_truths(options.task, options.data, options.count)
+    rows = []
+    for row in structured_noise(
+        options.task,
+        truths,
+        methods,
+        knobs=(dict(zip(knobs, point, strict=True)) for point in itertools.product(*knobs.values())),
+        settings=settings,
+        seed=options.seed,
+        batch=options.batch,
+        watch=show_steps,
+    ):
+        say(readable_row(row))
+        rows.append(row)
+    return {"task": options.task, "images": len(truths), "seed": options.seed, "rows": rows}
+
+
+def bench_experiment(options: argparse.Namespace) -> Result:
+    chosen = {name: value for name, value in vars(options).items() if name in EXPERIMENT_OPTIONS and value is not None}
+    plan = EXPERIMENTS[options.experiment](Options(**chosen))
+    for sentence in plan.left_out:
+        say(sentence)
+    rows: list[Result] = []
+    for number, cell in enumerate(plan.cells, start=1):
+        say(f"row {number} of {len(plan.cells)}: {readable_key(cell.key)}")
+        rows += results.run([cell], options.out, show_count)
+        say(readable_row(rows[-1]))
+    return {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out, "rows": rows}
 
 
 def train_denoiser(options: argparse.Namespace) -> Result:
@@ -202,6 +309,8 @@ def train_flow(options: argparse.Namespace) -> Result:
     recipe = Recipe(
         kind=options.kind,
         logit=options.logit,
+        dequantisation=options.dequantisation,
+        noise=options.noise,
         blocks=options.blocks,
         optimizer=options.optimizer,
         **optimisation(options),
@@ -450,12 +559,110 @@ def save_pictures(result: Restoration, folder: Path, stem: str) -> list[str]:
     if len(result.samples) > 1:
         spread = result.std.mean(1, keepdim=True)
         pictures |= {f"{stem}-mean": result.mean, f"{stem}-std": spread / spread.max().clamp(min=1e-6)}
+    return write_pictures(pictures, folder)
+
+
+def write_pictures(pictures: Mapping[str, Tensor], folder: Path) -> list[str]:
+    """Write pictures by name, and return their files."""
     files = []
     for name, image in pictures.items():
         path = folder / f"{name}.png"
         images.save_image(image, path)
         files.append(str(path))
     return files
+
+
+# Structured noise
+
+SCRIBBLE = "scribble"
+"""The task whose noise is a picture of strokes."""
+
+NOISES = tuple(name for name in removal.TASKS if name != SCRIBBLE)
+"""The tasks whose noise can be drawn at random."""
+
+SETTINGS = {"beta": "smoothing", "gamma": "gamma", "lam": "lam", "steps": "steps"}
+"""Options -> settings of methods."""
+
+HISTORY = ("objective", "noise_log_prob", "signal_log_prob", "floor")
+"""What the JSON of a run tells of every step."""
+
+BLACK = 0.05
+"""Darker pixels of a picture of strokes are black: a JPEG's black is not quite."""
+
+
+def noise_task(options: argparse.Namespace) -> str:
+    """The task that --noise names; ValueError if it is no task and no file."""
+    if options.noise not in NOISES:
+        if not Path(options.noise).is_file():
+            raise ValueError(f"--noise must be {', '.join(NOISES)} or a picture of strokes, got {options.noise!r}")
+        return SCRIBBLE
+    return str(options.noise)
+
+
+def given_noise_knobs(options: argparse.Namespace, task: str, names: Sequence[str]) -> dict[str, Any]:
+    """The knobs of these names that were given; one of another task is refused rather than ignored."""
+    knobs = given(options, names)
+    for knob in knobs:
+        if knob not in removal.TASKS[task].knobs:
+            own = [flag(name) for name in names if name in removal.TASKS[task].knobs]
+            raise ValueError(f"{flag(knob)} does not belong to {task}{', which has ' if own else ''}{', '.join(own)}")
+    return knobs
+
+
+def given_settings(options: argparse.Namespace, methods: Sequence[str]) -> dict[str, Any]:
+    """The settings that were given; one that none of the methods has is refused rather than ignored."""
+    known = {name for method in methods for name in removal.METHODS[method].settings}
+    own = [flag(option) for option, name in SETTINGS.items() if name in known]
+    options_given = given(options, SETTINGS)
+    for option in options_given:
+        if SETTINGS[option] not in known:
+            raise ValueError(
+                f"{flag(option)} does not belong to {', '.join(methods)}, which has {', '.join(own) or 'no settings'}"
+            )
+    return {SETTINGS[option]: value for option, value in options_given.items()}
+
+
+def check_methods(methods: Sequence[str], task: str) -> None:
+    """Raise ValueError for a method that is not for the task."""
+    for method in methods:
+        if method not in removal.TASKS[task].methods:
+            raise ValueError(f"{method} is not for {task}: choose from {', '.join(removal.TASKS[task].methods)}")
+
+
+def noisy_problem(
+    task: str, knobs: Mapping[str, float], x: Tensor, options: argparse.Namespace
+) -> tuple[removal.Problem, Tensor]:
+    """A problem and its measurements: of a clean picture, or with --measured the picture itself."""
+    if task == SCRIBBLE:
+        opacity, colours = read_strokes(Path(options.noise), x.shape[-1])
+        problem = removal.TASKS[task].build(x.shape[1:], strokes=opacity[0] > 0)
+        return problem, x if options.measured else images.quantise((1 - opacity) * x + colours)
+    if options.measured and task == "digits":
+        raise ValueError("--measured does not go with digits, whose places would have to be known: leave it out")
+    problem = build_problem(task, knobs, options.seed)
+    if options.measured and problem.factor is None:
+        raise ValueError(f"--measured takes a picture, and the measurements of {task} are none: leave it out")
+    return problem, x if options.measured else problem.measure(x, options.seed)
+
+
+def read_strokes(path: Path, side: int) -> tuple[Tensor, Tensor]:
+    """How opaque the strokes of a drawing on black are, (1, 1, side, side), and their colours times that."""
+    drawing = images.load_image(path, channels=3)
+    pen = (drawing.amax(1, keepdim=True) > BLACK).float()
+    if not pen.any():
+        raise ValueError(f"{path} is black all over: draw strokes on it, in any colour but black")
+    return images.centre_square(pen, side), images.centre_square(pen * drawing, side)
+
+
+def score_removal(unrestored: Tensor, restored: Tensor, truth: Tensor) -> Result:
+    """PSNR over all channels, before and after, and SSIM."""
+    return {
+        "input": {"psnr": round(float(psnr_all_channels(unrestored, truth)), 4)},
+        "result": {
+            "psnr": round(float(psnr_all_channels(restored, truth)), 4),
+            "ssim": round(float(ssim(restored, truth)), 4),
+        },
+    }
 
 
 # Runs to repeat
@@ -535,6 +742,27 @@ def show_progress(states: Iterable[State]) -> Iterator[State]:
         yield state
 
 
+def show_steps(iterates: Iterable[Iterate]) -> Iterator[Iterate]:
+    """Say every second where a minimisation is."""
+    said = time.monotonic()
+    for iterate in iterates:
+        if time.monotonic() - said > 1 or iterate.outcome:
+            objective = float(iterate.objective.mean())
+            say(f"step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
+            said = time.monotonic()
+        yield iterate
+
+
+def show_count(about: str, steps: Iterable[Item]) -> Iterator[Item]:
+    """Say every second how many steps of something are done."""
+    said = time.monotonic()
+    for number, step in enumerate(steps, start=1):
+        if time.monotonic() - said > 1:
+            say(f"{about}  step {number}")
+            said = time.monotonic()
+        yield step
+
+
 def count_progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """Say which of the items is being worked on."""
     total = total or len(items)  # type: ignore[arg-type]
@@ -547,15 +775,52 @@ def readable(result: Result, indent: str = "") -> str:
     """A JSON object for people: a key a line, objects indented; histories and encoded pictures are for programs."""
     lines = []
     for key, value in result.items():
-        if key in {"history", "mask", "kernel"}:
+        if key in {"history", "mask", "kernel"} or value == {}:
             continue
         if isinstance(value, dict):
             lines += [f"{indent}{key}:", readable(value, indent + "  ")]
+        elif key == "rows":
+            lines += [f"{indent}{key}:", *(f"{indent}  {readable_row(row)}" for row in value)]
         elif isinstance(value, list) and key == "files":
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
+
+
+def readable_key(key: Result) -> str:
+    """What a row of an experiment is of: its name, problem, method and the settings that vary."""
+    settings = {name: key["settings"][name] for name in ("h0", "beta", "evaluations") if name in key["settings"]}
+    crop = f"{key['crop']}×{key['crop']}" if key.get("crop") else None
+    words = [key["experiment"], key.get("set"), crop, key.get("task"), pairs(key.get("knobs", {}))]
+    return "  ".join(word for word in (*words, key.get("method"), pairs(settings)) if word)
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name} {value}" for name, value in values.items())
+
+
+def readable_row(row: Result) -> str:
+    """A row of an experiment in a line."""
+    if "ratios" in row:
+        ratios = ", ".join(f"{name} {ratio:g}" for name, ratio in row["ratios"].items())
+        return f"{readable_key(row)}  times the default's seconds: {ratios}  cold start {row['cold_start']} s"
+    if "iterations" in row:
+        done = [count for count in row["iterations"] if count is not None]
+        return (
+            f"{readable_key(row)}  {len(done)} of {row['samples']} converged, the last in {max(done, default=0)} steps"
+        )
+    if "experiment" in row:
+        scores = [f"{part} {row[part]['psnr']:.2f} dB" for part in ("result", "sample", "mean") if part in row]
+        return f"{readable_key(row)}  images {row['images']}  {'  '.join(scores)}  {row['seconds']:.2f} s"
+    chosen = " ".join(f"{name} {value:g}" for name, value in {**row["knobs"], **row["settings"]}.items())
+    if "missing" in row:
+        return f"{row['method']}  {chosen}  {row['missing']}"
+    result = row["result"]
+    return (
+        f"{row['method']}  {chosen}  {row['input']['psnr']:.2f} -> {result['psnr']:.2f} ± {result['psnr_std']:.2f} dB  "
+        f"SSIM {result['ssim']:.3f}  {row['seconds']:.2f} s"
+    )
 
 
 # The command line
@@ -570,7 +835,8 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m invlib", description="Image inverse problems with the prior implicit in a denoiser."
+        prog="python -m invlib",
+        description="Image inverse problems, with the prior implicit in a denoiser or with normalizing flows.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -596,6 +862,36 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--task", choices=list(TASKS))
     add_problem(command)
     add_replay(command)
+    add_out(command)
+
+    command = add(commands, "remove-noise", remove_noise, "add structured noise to a picture and remove it")
+    command.add_argument(
+        "image",
+        type=Path,
+        metavar="IMAGE",
+        help="its middle square is resized to 64×64, in colour; for one-bit to 28×28, in grey",
+    )
+    command.add_argument(
+        "--noise",
+        required=True,
+        metavar="NOISE",
+        help=f"{', '.join(NOISES)}, or a picture of strokes, black where there are none",
+    )
+    command.add_argument(
+        "--method",
+        choices=list(removal.METHODS),
+        default="map",
+        help="default: map; bm3d needs its package",
+    )
+    command.add_argument(
+        "--measured",
+        action="store_true",
+        help="IMAGE has the noise or the strokes already; there is nothing to score against",
+    )
+    command.add_argument("--c", type=parse_rate, help="the largest standard deviation of the noise (default 0.1)")
+    command.add_argument("--count", type=parse_count, help="how many digits, or measurements (default: the task's)")
+    add_settings(command, parse_weight, parse_count)
+    command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
     add_out(command)
 
     trainings = add_group(commands, "train", "train a prior")
@@ -628,6 +924,15 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(trainings, "flow", train_flow, "train a normalizing flow; run again to go on after a stop")
     add_images(command)
     command.add_argument("--logit", action="store_true", help="for digits as signals, which are black or white")
+    command.add_argument(
+        "--dequantisation",
+        choices=["uniform", "normal"],
+        default="uniform",
+        help="noise that fills the bins of quantised pictures; normal suits digits (default uniform)",
+    )
+    command.add_argument(
+        "--noise", type=float, default=0.0, help="standard deviation of white noise added to the pictures (default 0)"
+    )
     command.add_argument("--blocks", type=int, default=2, help="residual blocks of a coupling network (default 2)")
     command.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     add_optimisation(command, learning_rate=1e-3, ema=0.999)
@@ -644,6 +949,37 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--data", type=Path, required=True, help="folder of pictures")
     command.add_argument("--task", choices=list(TASKS), required=True)
     add_problem(command)
+
+    command = add(
+        benches,
+        "structured-noise",
+        bench_structured_noise,
+        "compare methods on the pictures of a folder: PSNR over all channels, SSIM, seconds for each picture",
+    )
+    command.add_argument("--task", choices=NOISES, required=True)
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder of pictures; for one-bit, of MNIST's idx files (the test split)",
+    )
+    command.add_argument("--count", type=parse_count, default=20, help="how many pictures, in name order (default 20)")
+    command.add_argument(
+        "--methods",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help=f"of {', '.join(removal.METHODS)} (default: the task's)",
+    )
+    command.add_argument(
+        "--c", type=parse_list(parse_rate), metavar="C,...", help="the largest standard deviation of the noise"
+    )
+    add_settings(command, parse_list(parse_weight), parse_list(parse_count))
+    command.add_argument("--sweep", action="store_true", help="a row for each value of the rate or count of the noise")
+    command.add_argument("--batch", type=parse_count, default=5, help="pictures at once (default 5)")
+    command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
+
+    for name in EXPERIMENTS:
+        add_experiment(benches, name)
 
     weights = add_group(commands, "weights", "list, check and exchange checkpoints")
     add(weights, "list", weights_list, "what is registered")
@@ -679,6 +1015,47 @@ def add(
 
 def add_group(commands: Commands, name: str, about: str) -> Commands:
     return commands.add_parser(name, help=about, description=about).add_subparsers(required=True, metavar="COMMAND")
+
+
+EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods")
+"""Options of an experiment that are those of `Options`."""
+
+ABOUT = {
+    "figure1": "noise level against its prediction, and the steps that samples take to converge",
+    "convergence": "PSNR against samples averaged, evaluations and seconds",
+    "robustness": "PSNR of the paper's sampler over h0 and beta",
+    "speed": "the paper's procedure against the default, at super-resolution 4:1 of one picture",
+}
+
+
+def add_experiment(benches: Commands, name: str) -> None:
+    """A table or figure of the first paper. `--data` may be given to all, so that one command line does for all."""
+    about = ABOUT.get(name, f"table {name[-1]} of Kadkhodaie & Simoncelli (2021), with other methods")
+    command = add(benches, name, bench_experiment, f"{about}; run again to go on after a stop")
+    command.set_defaults(experiment=name)
+    needless = name == "figure1"
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=not needless,
+        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set14 or set68",
+    )
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="JSON lines; rows that are there are not run again"
+    )
+    command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: that of the pictures)")
+    if name != "speed":
+        command.add_argument("--samples", type=parse_count, help="for each picture (default: the experiment's)")
+    if name not in ("figure1", "speed"):
+        command.add_argument("--images", type=parse_count, help="at most so many of each set, picked at random")
+    if name in TABLES:
+        command.add_argument("--baseline-images", type=parse_count, help="the same for dip and deepred (default 2)")
+        command.add_argument(
+            "--methods",
+            type=lambda text: text.split(","),
+            metavar="NAME,...",
+            help=f"of {', '.join(METHODS)} (default: all; bm3d where its package is installed)",
+        )
 
 
 def add_images(command: argparse.ArgumentParser) -> None:
@@ -733,6 +1110,14 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     add_ascent(command)
 
 
+def add_settings(command: argparse.ArgumentParser, weight: Callable[[str], Any], count: Callable[[str], Any]) -> None:
+    """Settings of the methods against structured noise; their defaults belong to the method and the task."""
+    command.add_argument("--beta", type=weight, help="map, map-z: trust in the prior")
+    command.add_argument("--gamma", type=weight, help="asim: weight of ‖z‖")
+    command.add_argument("--lam", type=weight, help="bora: weight of ‖z‖²; lasso: weight of the sparsity")
+    command.add_argument("--steps", type=count, help="of the descent, one evaluation of the prior each")
+
+
 def add_ascent(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, help="another one gives other answers (default 0)")
     command.add_argument("--sigma-0", type=float, help="noise level of the start (default 1)")
@@ -758,6 +1143,33 @@ def parse_count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError("expected a whole number of at least 1")
     return int(text)
+
+
+def parse_seed(text: str) -> int:
+    if not 0 <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError("expected a whole number of at least 0")
+    return int(text)
+
+
+def parse_rate(text: str) -> float:
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError("expected a number above 0 and at most 1, the range of a picture")
+    return float(text)
+
+
+def parse_weight(text: str) -> float:
+    if not 0 <= float(text) < math.inf:
+        raise argparse.ArgumentTypeError("expected a number of at least 0")
+    return float(text)
+
+
+def parse_list(parse: Callable[[str], Item]) -> Callable[[str], list[Item]]:
+    """A parser of several values, with commas between them."""
+
+    def numbers(text: str) -> list[Item]:
+        return [parse(part) for part in text.split(",")]
+
+    return numbers
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -56,7 +56,9 @@ class Denoiser(nn.Module):
             )
         height, width = y.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
-        padded = F.pad(y, (0, right, 0, bottom), mode="replicate") if bottom or right else y
+        # Reflected, because several copies of one noisy row look like stripes that are to be kept.
+        mode = "reflect" if bottom < height and right < width else "replicate"
+        padded = F.pad(y, (0, right, 0, bottom), mode=mode) if bottom or right else y
         dtype = next(self.parameters(), padded).dtype
         noise = self.estimate_noise(padded.to(dtype, memory_format=torch.channels_last))
         return noise[..., :height, :width].to(torch.float32, memory_format=torch.contiguous_format)

@@ -89,13 +89,14 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
-def bits_per_dim(log_prob: Tensor, dims: int, bits: int) -> Tensor:
-    """How many bits a flow needs for each number of an image, from its density in nats.
+def bits_per_dim(log_prob: Tensor, dims: int, bits: int, entropy: float = 0.0) -> Tensor:
+    """How many bits a flow needs at most for each number of an image, from its density in nats.
 
-    The image has `bits` per number and uniform noise was added that fills its bins, which in [0, 1] are 2^-bits wide
-    (Theis et al. 2016). White noise needs `bits`.
+    The image has `bits` per number and noise was added within its bins, which in [0, 1] are 2^-bits wide: uniform noise
+    (Theis et al. 2016), or other noise of `entropy` bits for a bin of width 1 (variational dequantisation, Ho et al.
+    2019). White noise needs `bits`.
     """
-    return bits - log_prob / (dims * math.log(2))
+    return bits - entropy - log_prob / (dims * math.log(2))
 
 
 class RealNVP(Flow):

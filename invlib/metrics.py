@@ -1,4 +1,4 @@
-"""PSNR, SSIM and the spread of samples, as the papers' tables use them.
+"""PSNR, SSIM and the spread of samples, as the papers' tables use them, and whether that spread covers the truth.
 
 Images are (batch, channels, height, width) in [0, 1]; `truth` may be one image (1, channels, height, width) for the
 whole batch. Scores are float64, one an image. Nothing is clipped here.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import stdtr  # type: ignore[import-untyped]
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -68,9 +69,7 @@ class Ensemble(NamedTuple):
 
 def ensemble(samples: Tensor, truth: Tensor) -> Ensemble:
     """Variance and error of `samples` (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W)."""
-    if len(samples) < 2 or len(truth) != 1:
-        raise ValueError(f"expected two samples or more of one image, got {len(samples)} samples of {len(truth)}")
-    samples, truth = _pair(samples, truth)
+    samples, truth = _samples_of_one(samples, truth)
     variance = samples.var(0).mean() * (1 + 1 / len(samples))
     return Ensemble(variance.item(), (samples.mean(0) - truth[0]).square().mean().item())
 
@@ -88,6 +87,48 @@ def pooled_spread_skill(ensembles: Iterable[Ensemble]) -> float:
     """Spread-skill ratio over several images: the square root of the ratio of the mean variance to the mean error."""
     variance, error = torch.tensor(list(ensembles), dtype=torch.float64).mean(0)
     return (variance / error).sqrt().item()
+
+
+KNOWN = 1e-6
+"""Error and spread below which a pixel is known but for rounding."""
+
+
+def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
+    """Fraction of the pixels whose true value lies within k standard deviations of the samples' average.
+
+    A pixel is covered if |truth - mean| ≤ k · std · √(1 + 1/n); the root is there because the average of n samples
+    varies too. For n samples from the true posterior, where that is Gaussian, expect `expected_coverage(n, k)`: less
+    than the normal distribution's 95 % at k = 2, because few samples know their own spread badly. A smaller value means
+    that the samples are too alike or off the truth, a larger one that they are too different.
+
+    Parameters
+    ----------
+    samples : (n, C, H, W), n ≥ 2.
+    truth : (1, C, H, W).
+    k : positive.
+
+    Returns
+    -------
+    In [0, 1]. Colours of a pixel count one by one. Pixels that were measured exactly, where neither the samples nor
+    their average and the truth differ by more than rounding (`KNOWN`), are left out; NaN if all are.
+    """
+    samples, truth = _samples_of_one(samples, truth)
+    error = (truth[0] - samples.mean(0)).abs()
+    std = samples.std(0)
+    unknown = (error > KNOWN) | (std > KNOWN)
+    covered = error <= k * std * (1 + 1 / len(samples)) ** 0.5
+    return covered[unknown].double().mean().item()
+
+
+def expected_coverage(count: int, k: float = 2) -> float:
+    """The `coverage` of `count` ≥ 2 Gaussian samples whose truth is one more sample from the same distribution.
+
+    P(|T| ≤ k) for Student's t with count - 1 degrees of freedom, as (truth - mean) / (std √(1 + 1/n)) has that
+    distribution: .705 for 2, .914 for 8, .954 for many at k = 2.
+    """
+    if count < 2:
+        raise ValueError(f"count must be at least 2, got {count}")
+    return float(1 - 2 * stdtr(count - 1, -k))
 
 
 def farthest_first(points: Tensor) -> list[int]:
@@ -110,6 +151,13 @@ def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         shapes = f"{tuple(image.shape)} and {tuple(truth.shape)}"
         raise ValueError(f"image and truth must be (batch, C, H, W) of the same size, got {shapes}")
     return image.double(), truth.double().expand(image.shape)
+
+
+def _samples_of_one(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, for two samples or more of one image."""
+    if len(samples) < 2 or len(truth) != 1:
+        raise ValueError(f"expected two samples or more of one image, got {len(samples)} samples of {len(truth)}")
+    return _pair(samples, truth)
 
 
 def _decibels(difference: Tensor) -> Tensor:

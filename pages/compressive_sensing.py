@@ -52,9 +52,8 @@ try:
         theory.fold("the columns of $M$ are random directions, orthonormal, in the space of all pictures.")
     results.show(run, measured=f"{run.parameters['measured']} random sums")
     sweep.show(
-        lambda keep: pose(chosen, keep, basis),
+        sweep.work(lambda keep: pose(chosen, keep, basis), KEEPS[basis], replace(settings, samples=1)),
         KEEPS[basis],
-        replace(settings, samples=1),
         key=TASK,
         axis="numbers kept",
         about="How good is one sample when fewer numbers are measured? A run for each fraction, with the settings "

@@ -1,4 +1,4 @@
-"""The samplers against a linear-subspace prior, whose denoiser is exact."""
+"""The samplers against a linear-subspace prior and a Gaussian one, whose denoisers are exact."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 import invlib
-from invlib.ascent import Schedule, ascend, collect, default_schedule, recur, step_size
+from invlib.ascent import Schedule, ascend, collect, default_schedule, estimate_noise, recur, step_size
 from invlib.denoisers import Denoiser
-from invlib.operators import BlockAverage, Mask, StructuredRows
+from invlib.operators import BlockAverage, Blur, LinearOperator, LowPass, Mask, StructuredRows, hartley
 from tests.conftest import SubspacePrior
 
 SAMPLERS = [
@@ -215,6 +216,215 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 100
 
 
+class GaussianPrior(Denoiser):
+    """Smooth images N(0, B diag(variances) Bᵀ), with the lowest frequencies as columns of B and variances falling like
+    those of photographs.
+
+    Its blind denoiser finds σ where there is only noise, off the columns of B, and is exact but for the error of that.
+    """
+
+    def __init__(self, side: int, dimension: int) -> None:
+        super().__init__(1)
+        self.shape = (1, side, side)
+        index = torch.arange(side)
+        distance = torch.minimum(index, side - index)
+        frequency = (distance[:, None] ** 2 + distance**2).flatten()
+        chosen = frequency.argsort(stable=True)[:dimension]
+        self.basis = hartley(torch.eye(side**2).view(-1, side, side)).flatten(1)[:, chosen]
+        self.variances = side**2 * 0.01 / (1 + frequency[chosen])
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        flat = y.flatten(1)
+        coordinates = flat @ self.basis
+        energy = flat.square().sum(1) - coordinates.square().sum(1)
+        sigma2 = energy.view(-1, 1) / (len(self.basis) - len(self.variances))
+        estimate = (coordinates * self.variances / (self.variances + sigma2)) @ self.basis.T
+        return y - estimate.view(y.shape)
+
+    def draw(self) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        coordinates = self.variances.sqrt() * torch.randn(1, len(self.variances), generator=generator)
+        return (coordinates @ self.basis.T).view(1, *self.shape)
+
+    def posterior(self, operator: LinearOperator, measurements: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """Mean (k,) and covariance (k, k) of the coordinates in B, given the measurements: Bayes' rule."""
+        rows = operator.measure(self.basis.T.reshape(-1, *self.shape)).flatten(1).T
+        covariance = torch.linalg.inv(torch.diag(1 / self.variances) + rows.T @ rows / noise**2)
+        return covariance @ rows.T @ measurements.flatten() / noise**2, covariance
+
+
+def with_noise(measurements: Tensor, noise: float, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return measurements + noise * torch.randn(measurements.shape, generator=generator)
+
+
+def check_moments(samples: Tensor, mean: Tensor, covariance: Tensor, bias: float) -> None:
+    """That samples (n, k) have this mean and covariance along every direction in which the covariance is diagonal.
+
+    Within four standard errors, of which there are k, and for variances besides within the fraction `bias`.
+    """
+    count = len(samples)
+    eigenvalues, directions = torch.linalg.eigh(covariance)
+    whitened = (samples - mean) @ directions / eigenvalues.sqrt()
+    assert float(whitened.mean(0).abs().max()) < 4 / math.sqrt(count)
+    error = math.sqrt(2 / count)
+    assert float((whitened.var(0) - 1).abs().max()) < 4 * error + bias
+    # Pooled over directions the error is smaller: over all, the widest half (hardly measured) and the narrowest.
+    half = len(mean) // 2
+    for chosen in (slice(None), slice(half, None), slice(half)):
+        variance = whitened[:, chosen].var(0)
+        assert float(variance.mean()) == pytest.approx(1, abs=3 * error / math.sqrt(len(variance)) + bias)
+
+
+SIXTEEN = (1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("operator", "noise"),
+    [
+        pytest.param(BlockAverage(SIXTEEN, 4), 0.05, id="block averages"),
+        pytest.param(BlockAverage(SIXTEEN, 4), 0.5, id="block averages, more noise"),
+        pytest.param(LowPass(SIXTEEN, 0.1), 0.05, id="low frequencies"),
+        pytest.param(Blur(SIXTEEN, torch.ones(5, 5)), 0.05, id="blur"),
+        pytest.param(Mask.random_pixels(SIXTEEN, 0.3), 0.05, id="random pixels"),
+        # These determine some directions so badly that with less noise the mean needs more evaluations.
+        pytest.param(Mask.block(SIXTEEN, (4, 4, 8, 8)), 0.1, id="hole"),
+        pytest.param(StructuredRows(SIXTEEN, 0.3), 0.1, id="random rows"),
+    ],
+)
+def test_with_correlated_noise_the_fast_sampler_draws_from_the_posterior(operator, noise):
+    prior = GaussianPrior(16, dimension=40)
+    measurements = with_noise(operator.measure(prior.draw()), noise)
+    schedule = Schedule(250, sigma_L=0.003, rho=7, correlation=0.5)
+    *_, last = recur(prior, operator, measurements, schedule=schedule, count=200, noise=noise)
+    mean, covariance = prior.posterior(operator, measurements, noise)
+    check_moments(last.denoised.flatten(1) @ prior.basis, mean, covariance, bias=0.03)
+
+
+def test_with_independent_noise_the_fast_sampler_has_half_the_variance():
+    prior, operator = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4)
+    measurements = with_noise(operator.measure(prior.draw()), 0.05)
+    *_, last = recur(prior, operator, measurements, schedule=Schedule(250, sigma_L=0.003), count=200, noise=0.05)
+    mean, covariance = prior.posterior(operator, measurements, 0.05)
+    errors = last.denoised.flatten(1) @ prior.basis - mean
+    assert float(errors.square().mean() / covariance.diag().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_ascent_comes_near_the_posterior_in_small_steps():
+    prior, operator = GaussianPrior(16, dimension=4), BlockAverage(SIXTEEN, 4)
+    measurements = with_noise(operator.measure(prior.draw()), 0.05)
+    *_, last = ascend(
+        prior, operator, measurements, h0=1e-3, beta=0.02, sigma_0=0.1, sigma_L=0.01, count=150, noise=0.05
+    )
+    mean, covariance = prior.posterior(operator, measurements, 0.05)
+    errors = last.denoised.flatten(1) @ prior.basis - mean
+    scale = covariance.diag().mean()
+    assert float(errors.mean(0).square().max()) < 16 * float(scale) / 150
+    # 1 - h/2, with h up to .43, times .95 for beta; without account of the noise it would be 0.
+    assert float(errors.var(0).mean() / scale) == pytest.approx(0.75, abs=0.15)
+
+
+class Oracle(Denoiser):
+    """A denoiser that knows the image."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__(1)
+        self.image = image
+
+    def estimate_noise(self, y):
+        return y - self.image
+
+
+@pytest.mark.parametrize("sampler", [recur, ascend])
+def test_noise_of_the_measurements_is_part_of_that_of_the_iterate(sampler):
+    """All of the iterate's noise, in the measured part and elsewhere, is as strong as it says, above and below .2."""
+    operator = BlockAverage((1, 64, 64), 2)
+    image = torch.zeros(1, 1, 64, 64)
+    measurements = with_noise(operator.measure(image), 0.2)
+    settings = {"schedule": Schedule(30)} if sampler is recur else {"h0": 0.3, "beta": 0.4}
+    *states, last = sampler(Oracle(image), operator, measurements, noise=0.2, **settings)
+    for state, following in itertools.pairwise([*states, last]):
+        level = following.predicted
+        measured = operator.measure(state.image)
+        elsewhere = (state.image - operator.project(state.image)).square().sum() / (3 * 32 * 32)
+        assert float(measured.std()) == pytest.approx(level, rel=0.1)
+        assert float(elsewhere.sqrt()) == pytest.approx(level, rel=0.1)
+        assert float(state.sigma) == pytest.approx(state.predicted, rel=0.1)
+
+
+@pytest.mark.parametrize("settings", SAMPLERS)
+def test_little_noise_in_the_measurements_is_as_none(subspace, settings):
+    operator = BlockAverage((1, 32, 32), 4)
+    measurements = operator.measure(subspace.draw(1))
+    none, little = (
+        invlib.restore(subspace, operator, measurements, noise=noise, **settings).samples for noise in (0.0, 1e-6)
+    )
+    torch.testing.assert_close(little, none, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        BlockAverage((1, 32, 32), 2),
+        LowPass((1, 32, 32), 0.3),
+        Blur((1, 32, 32), torch.ones(5, 5)),
+        Mask.random_pixels((1, 32, 32), 0.3),
+        StructuredRows((1, 32, 32), 0.3),
+    ],
+    ids=lambda operator: type(operator).__name__,
+)
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.2])
+def test_noise_is_estimated(operator, noise):
+    prior = GaussianPrior(32, dimension=40)
+    clean = operator.measure(prior.draw())
+    estimates = [estimate_noise(prior, operator, with_noise(clean, noise, seed), seed=seed) for seed in range(4)]
+    # Off the prior's 40 dimensions only noise is measured, so one estimate errs by 1 / √(2 (measured - 40)).
+    error = 1 / math.sqrt(2 * (operator.measured - 40) * len(estimates))
+    assert sum(estimates) / 4 == pytest.approx(noise, rel=3 * error + 0.02)
+
+
+@pytest.mark.parametrize("settings", SAMPLERS)
+def test_unknown_noise_is_estimated_first(subspace, settings):
+    operator = BlockAverage((1, 32, 32), 2)
+    measurements = with_noise(operator.measure(subspace.draw(1)), 0.05)
+    estimate = estimate_noise(subspace, operator, measurements, seed=2)
+    assert estimate == pytest.approx(0.05, rel=0.15)
+    unknown, known = (
+        invlib.restore(subspace, operator, measurements, seed=2, noise=noise, **settings).samples
+        for noise in (None, estimate)
+    )
+    assert torch.equal(unknown, known)
+
+
+def test_consecutive_noise_has_the_correlation_of_the_schedule():
+    """With a denoiser that changes nothing but the mean, the iterates are their noise."""
+    operator = BlockAverage((1, 64, 64), 64)
+    schedule = Schedule(4, correlation=0.3)
+    states = list(recur(Constant(1), operator, torch.zeros(1, 1, 1, 1), schedule=schedule))
+    levels = schedule.sigmas()[1:]
+    noise = torch.stack([(state.image / level).flatten() for state, level in zip(states[:-1], levels, strict=True)])
+    correlation = torch.corrcoef(noise)
+    assert float(correlation[0, 1]) == pytest.approx(0.3, abs=0.05)
+    assert float(correlation[1, 2]) == pytest.approx(0.3, abs=0.05)
+    assert float(correlation[0, 2]) == pytest.approx(0.0, abs=0.05)
+    torch.testing.assert_close(noise.std(1), torch.ones(3), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("settings", SAMPLERS)
+def test_noise_out_of_range_is_named(subspace, settings, noise):
+    operator = BlockAverage((1, 32, 32), 4)
+    with pytest.raises(ValueError, match="noise must be"):
+        invlib.restore(subspace, operator, torch.zeros(1, 1, 8, 8), noise=noise, **settings)
+
+
+@pytest.mark.parametrize("correlation", [-0.1, 0.6, math.nan])
+def test_correlation_out_of_range_is_named(subspace, correlation):
+    operator = BlockAverage((1, 32, 32), 4)
+    with pytest.raises(ValueError, match="correlation must be between"):
+        next(recur(subspace, operator, torch.zeros(1, 1, 8, 8), schedule=Schedule(correlation=correlation)))
+
+
 def test_step_sizes_are_those_of_the_paper():
     assert [step_size(t, 0.5) for t in (1, 2, 3)] == pytest.approx([0.5, 2 / 3, 0.75])
 
@@ -237,6 +447,8 @@ def test_schedule_is_linear_in_the_root_of_sigma():
         ({"count": 0}, "count"),
         ({"max_evaluations": 0}, "max_evaluations"),
         ({"interpolate": True}, "count must be at least 2"),
+        ({"noise": 0.1}, "noise is that of the measurements"),
+        ({"noise": None}, "noise is that of the measurements"),
     ],
 )
 def test_parameters_out_of_range_are_named(subspace, settings, named):

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from invlib.metrics import (
     Ensemble,
+    coverage,
     ensemble,
+    expected_coverage,
     farthest_first,
     pooled_spread_skill,
     psnr,
@@ -121,10 +123,46 @@ def test_pooled_spread_skill_is_the_root_of_the_ratio_of_means() -> None:
     assert pooled_spread_skill([Ensemble(1.0, 2.0), Ensemble(3.0, 14.0)]) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("metric", [spread_skill, coverage])
 @pytest.mark.parametrize(("samples", "truths"), [(1, 1), (3, 3)])
-def test_spread_needs_two_samples_of_one_image(samples: int, truths: int) -> None:
+def test_spread_needs_two_samples_of_one_image(metric, samples: int, truths: int) -> None:
     with pytest.raises(ValueError, match="two samples or more of one image"):
-        spread_skill(torch.zeros(samples, 1, 8, 8), torch.zeros(truths, 1, 8, 8))
+        metric(torch.zeros(samples, 1, 8, 8), torch.zeros(truths, 1, 8, 8))
+
+
+def test_coverage_by_hand() -> None:
+    # Average .1 and standard deviation .1 √2 everywhere: the band at k = 1 reaches .1 √3 = .1732 to both sides.
+    samples = torch.tensor([0.0, 0.2]).view(2, 1, 1, 1).expand(2, 1, 1, 4)
+    truth = torch.tensor([[[[0.27, 0.28, -0.07, 0.1]]]])
+    assert coverage(samples, truth, k=1) == pytest.approx(3 / 4)
+    assert coverage(samples, truth, k=1.05) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 50])
+@pytest.mark.parametrize("k", [1.0, 2.0])
+def test_gaussian_samples_cover_the_truth_as_often_as_student_says(count: int, k: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    samples, truth = (0.3 + 0.1 * torch.randn(count + 1, 1, 200, 200, generator=generator)).split([count, 1])
+    expected = expected_coverage(count, k)
+    assert coverage(samples, truth, k) == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 40_000))
+
+
+def test_expected_coverage_is_that_of_students_distribution() -> None:
+    assert expected_coverage(2, 1) == pytest.approx(0.5)  # Cauchy's distribution: half within 1
+    assert expected_coverage(3, 2) == pytest.approx(2 / math.sqrt(6))  # k / √(2 + k²)
+    assert expected_coverage(10**6, 2) == pytest.approx(math.erf(math.sqrt(2)), abs=1e-5)
+    with pytest.raises(ValueError, match="count must be at least 2"):
+        expected_coverage(1)
+
+
+def test_coverage_leaves_out_what_is_known_but_counts_samples_that_agree_on_a_mistake() -> None:
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.rand(1, 1, 4, 4, generator=generator)
+    samples = truth.repeat(5, 1, 1, 1)
+    assert math.isnan(coverage(samples, truth))
+    samples[:, :, 0] += 0.1
+    samples[:, :, 1] += torch.tensor([-0.1, -0.05, 0, 0.05, 0.1]).view(5, 1, 1)
+    assert coverage(samples, truth) == pytest.approx(1 / 2), "a row is missed, a row covered, two are known"
 
 
 def test_farthest_first_starts_in_the_middle_and_spreads_out():

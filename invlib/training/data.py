@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -105,10 +107,32 @@ def load_images(path: Path, kind: str) -> tuple[Tensor, Tensor]:
     return images[:-count], images[-count:]
 
 
-def dequantise(images: Tensor, bits: int, generator: torch.Generator) -> Tensor:
-    """Bytes as floats in [0, 1]: reduced to `bits` bits, then spread evenly over their bins of width 2^-bits."""
+Dequantisation = Literal["uniform", "normal"]
+"""How the noise that fills the bins of quantised images is distributed: evenly, or normally about their middles."""
+
+BIN_STD = 0.2
+"""Standard deviation of the normal noise, in bins; it is cut off at their edges."""
+
+
+def dequantise(
+    images: Tensor, bits: int, generator: torch.Generator, distribution: Dequantisation = "uniform"
+) -> Tensor:
+    """Bytes as floats in [0, 1]: reduced to `bits` bits, then spread over their bins of width 2^-bits."""
     noise = torch.rand(images.shape, generator=generator, device=images.device)
+    if distribution == "normal":
+        outside = torch.special.ndtr(torch.tensor(-0.5 / BIN_STD)).item()
+        noise = 0.5 + BIN_STD * torch.special.ndtri(outside + (1 - 2 * outside) * noise)
     return ((images >> (8 - bits)) + noise) / 2**bits
+
+
+def dequantisation_entropy(distribution: Dequantisation) -> float:
+    """Entropy in bits of the noise in one bin of width 1: 0 if it is uniform, else negative."""
+    if distribution == "uniform":
+        return 0.0
+    edge = 0.5 / BIN_STD
+    inside = math.erf(edge / math.sqrt(2))
+    density = math.exp(-(edge**2) / 2) / math.sqrt(2 * math.pi)
+    return (math.log(BIN_STD * math.sqrt(2 * math.pi * math.e) * inside) - edge * density / inside) / math.log(2)
 
 
 class Images:

@@ -9,5 +9,8 @@ A page says which problem and in which words; it calls, from top to bottom,
 - `theory.fold` for what is happening;
 - `results.show` for the closer look, and `sweep.show` for a score against a setting.
 
+The page for structured noise has its own of most: `noise_knobs`, `removals` for the problem and the run,
+`removal_stage`, `removal_results`, `methods`, and `subjects` for the pictures.
+
 `draw.strokes` lets the visitor draw, `views` makes pictures of other measurements, `examples` are the saved runs.
 """

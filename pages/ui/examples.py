@@ -17,11 +17,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from invlib import images, runtime
+from invlib import images, removal, runtime
 from invlib.ascent import default_schedule
-from pages.ui import kinds
+from pages.ui import kinds, removal_examples
 from pages.ui.draw import Stroke, rasterise
 from pages.ui.runs import SAMPLING, Frame, Picture, Problem, Run, Settings, simulate, solve
+
+STRUCTURED_NOISE = "structured-noise"
+"""The page that has a saved run for each kind of noise."""
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 
@@ -127,6 +130,10 @@ def main(tasks: Sequence[str]) -> None:
     """Make the saved runs of these tasks."""
     runtime.set_threads()
     for task in tasks:
+        if task == STRUCTURED_NOISE:
+            for noise in removal.TASKS:
+                removal_examples.make(noise)
+            continue
         steps = solve(problem(task), settings(task))(lambda: False)
         while True:
             try:
@@ -138,4 +145,4 @@ def main(tasks: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*EXAMPLES, SAMPLING])
+    main(sys.argv[1:] or [*EXAMPLES, SAMPLING, STRUCTURED_NOISE])

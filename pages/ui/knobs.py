@@ -52,10 +52,16 @@ def choice(
     return chosen
 
 
-def selection(label: str, key: str, options: Mapping[Value, str], help: str) -> Value:
+def selection(
+    label: str,
+    key: str,
+    options: Mapping[Value, str],
+    help: str,
+    on_change: Callable[[], None] | None = None,
+) -> Value:
     """One of a few options whose names are too long to stand side by side; the first is the default."""
     address.remember(key, next(iter(options)), options)
-    return st.selectbox(label, list(options), key=key, format_func=options.__getitem__, help=help)
+    return st.selectbox(label, list(options), key=key, format_func=options.__getitem__, help=help, on_change=on_change)
 
 
 def level(label: str, key: str, options: Sequence[float], default: float, help: str) -> float:
@@ -146,15 +152,12 @@ def samples(default: int, most: int = 8, *, least: int = 1, help: str = SAMPLES)
     return st.slider("Samples", least, most, key="samples", help=help)
 
 
-def seed() -> int:
+SEED = "Where the noise starts from: another seed gives other answers, the same seed the same ones."
+
+
+def seed(help: str = SEED) -> int:
     address.remember("seed", 0, lambda seed: 0 <= seed < 2**31)
-    return st.number_input(
-        "Seed",
-        0,
-        2**31 - 1,
-        key="seed",
-        help="Where the noise starts from: another seed gives other answers, the same seed the same ones.",
-    )
+    return st.number_input("Seed", 0, 2**31 - 1, key="seed", help=help)
 
 
 def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import streamlit as st
 from torch import Tensor
 
 from invlib import images
+from invlib.experiments.structured_noise import IMAGE_SHAPES, prepare
 from pages.ui import address, components
 from pages.ui.runs import Picture
+from pages.ui.subjects import SUBJECTS, subject
 
 OWN = "own"
 """The option that stands for the visitor's own picture, which an address cannot hold."""
@@ -74,21 +76,49 @@ def pick(
     ------
     ImageError : the own picture is so narrow that too little is left when it is reduced.
     """
+    chosen = choose({name: name.capitalize() for name in names or images.EXAMPLES}, small=small)
+    if isinstance(chosen, Own):
+        return use(chosen, longest, small, channels)
+    image = images.example(chosen, channels=channels, side=side)
+    return Picture(chosen, image, images.EXAMPLES[chosen].description, side)
+
+
+def pick_small(kind: str) -> Picture:
+    """Let the visitor pick a picture of the size that a flow is for: one of `subjects.SUBJECTS`, or an own one.
+
+    Parameters
+    ----------
+    kind : of the pictures, as in `invlib.removal`.
+    """
+    offered = SUBJECTS[kind]
+    chosen = choose({name: subject.title for name, subject in offered.items()}, small=False)
+    if not isinstance(chosen, Own):
+        return subject(kind, chosen)
+    channels, side, _ = shape = IMAGE_SHAPES[kind]
+    image = prepare(images.load_image(chosen.content), shape)
+    if image.shape[-2:] != (chosen.height, chosen.width):
+        grey = ", in grey" if channels == 1 else ""
+        st.caption(
+            f"Your picture has {chosen.width}×{chosen.height} pixels; the square in its middle was reduced to "
+            f"{side}×{side}{grey}, the size that the prior knows."
+        )
+    return Picture(f"{chosen.name} (sha256 {chosen.fingerprint})", image, chosen.name)
+
+
+def choose(titles: Mapping[str, str], *, small: bool) -> str | Own:
+    """Let the visitor choose the name of an example, the first being the default, or bring a picture."""
     own: Own | None = st.session_state.get("own_picture")
-    examples = list(images.EXAMPLES if names is None else names)
-    address.remember("picture", OWN if own else examples[0], [*examples, OWN] if own else examples)
+    names = [*titles, OWN] if own else list(titles)
+    address.remember("picture", OWN if own else names[0], names)
     chosen = st.selectbox(
         "Picture",
-        [*examples, OWN] if own else examples,
+        names,
         key="picture",
-        format_func=lambda name: "Your picture" if name == OWN else name.capitalize(),
+        format_func=lambda name: "Your picture" if name == OWN else titles[name],
         help="An example, or a picture of your own.",
     )
     bring(expanded=small)
-    if chosen == OWN and own is not None:
-        return use(own, longest, small, channels)
-    image = images.example(chosen, channels=channels, side=side)
-    return Picture(chosen, image, images.EXAMPLES[chosen].description, side)
+    return own if chosen == OWN and own is not None else chosen
 
 
 def cropped(picture: Picture, multiple: int) -> Picture:

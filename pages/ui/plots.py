@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -51,29 +51,31 @@ def score_curves(
 
 
 def sweep(
-    xs: Sequence[float], answers: Sequence[tuple[float, float]], baseline: Sequence[tuple[float, float]], axis: str
+    xs: Sequence[float],
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    axis: str,
+    tick: Callable[[float], str],
+    baseline: str,
 ) -> go.Figure:
-    """PSNR of the answer and of the least-squares estimate against a fraction; points (x, dB) as they come.
+    """PSNR against a setting.
 
     Parameters
     ----------
-    xs : all the fractions, ascending, so that the axis does not move.
+    xs : all the values, ascending, so that the axis does not move.
+    curves : name -> points (x, dB) as they come.
+    tick : how to write a value.
+    baseline : the name of the curve that is compared against.
     """
     figure = go.Figure()
-    for name, points, style in (
-        ("average of the samples", answers, {}),
-        ("least squares", baseline, {"line": FORECAST}),
-    ):
-        figure.add_scatter(
-            x=[100 * x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers", **style
-        )
-    percents = [100 * x for x in xs]
+    for name, points in curves.items():
+        style = {"line": FORECAST} if name == baseline else {}
+        figure.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers", **style)
     figure.update_xaxes(
         title=axis,
         type="log",
-        tickvals=percents,
-        ticktext=[f"{percent:g} %" for percent in percents],
-        range=[math.log10(percents[0] / 1.2), math.log10(percents[-1] * 1.2)],
+        tickvals=list(xs),
+        ticktext=[tick(x) for x in xs],
+        range=[math.log10(xs[0] / 1.2), math.log10(xs[-1] * 1.2)],
         fixedrange=True,
     )
     figure.update_yaxes(title="PSNR, dB", fixedrange=True)
@@ -105,6 +107,33 @@ def convergence(
     figure.update_xaxes(title="evaluations", range=[0, last * 1.03], fixedrange=True)
     figure.update_yaxes(title="noise level σ", type="log", range=[-2.6, 0.2], dtick=1, fixedrange=True)
     return frame(figure, 320)
+
+
+Curve = tuple[Sequence[int], Sequence[float]]
+"""Steps, and a value at each."""
+
+
+def log_densities(found: Mapping[str, Curve], true: Mapping[str, Curve], steps: int) -> go.Figure:
+    """Log-densities of what a descent has found so far, and dotted of the truth.
+
+    Parameters
+    ----------
+    found, true : name -> nats for every number.
+    steps : how many there will be.
+    """
+    figure = go.Figure()
+    for colour, name in zip(RUNS, found, strict=False):
+        x, y = found[name]
+        figure.add_scatter(x=list(x), y=list(y), name=name, mode="lines", line={"color": colour})
+        x, y = true[name]
+        dotted = {"color": colour, "dash": "dot", "width": 2, "shape": "spline"}
+        figure.add_scatter(x=list(x), y=list(y), name=f"true {name}", mode="lines", line=dotted)
+    figure.update_xaxes(title="step", range=[0, steps * 1.03], fixedrange=True)
+    # The axis is that of the end from the start. A descent may begin, or fail, far below, where nothing is likely.
+    ends = [value for _, values in true.values() for value in values] + [values[-1] for _, values in found.values()]
+    span = [max(-4.0, min([0.0, *ends])) - 0.5, max([4.0, *ends]) + 0.3]
+    figure.update_yaxes(title="log-density, nats a number", range=span, fixedrange=True)
+    return frame(figure, 250)
 
 
 def frame(figure: go.Figure, height: int) -> go.Figure:

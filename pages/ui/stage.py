@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, Generic
 
 import numpy as np
 import streamlit as st
@@ -25,12 +26,17 @@ PATIENCE = 0.7
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A job, and what it was asked to do; the knobs may have moved on since."""
+class Submission(Generic[State, Result]):
+    """A job, and what it was asked to do; the knobs may have moved on since.
 
-    job: Job[Forming, Run]
-    problem: Problem
-    settings: Settings
+    Attributes
+    ----------
+    problem, settings : a `Problem` and `Settings` of `runs`, or whatever else has a `task` and `parameters`.
+    """
+
+    job: Job[State, Result]
+    problem: Any
+    settings: Any
 
     @property
     def active(self) -> bool:
@@ -51,10 +57,14 @@ def run_button(problem: Problem, settings: Settings, *, ready: bool = True) -> N
     ----------
     ready : whether there is anything to restore.
     """
+    offer_run(problem, settings, solve(problem, settings), ready=ready)
+
+
+def offer_run(problem: Any, settings: Any, work: Work[State, Result], *, ready: bool = True) -> None:
+    """The same for any work; its problem and settings are as in `Submission`."""
     name = f"submission {problem.task}"
-    submission: Submission | None = st.session_state.get(name)
+    submission: Submission[State, Result] | None = st.session_state.get(name)
     job = None if submission is None else submission.job
-    work = solve(problem, settings)
     started = button("Run", job, work, key="run", icon=":material/play_arrow:", ready=ready)
     live = st.toggle(
         "Run on every change",
@@ -127,17 +137,23 @@ def show(problem: Problem, settings: Settings, example: Run) -> Run:
     -------
     The last finished run of the task.
     """
-    submission: Submission | None = st.session_state.get(f"submission {problem.task}")
+    return follow(problem, settings, example, draw)
+
+
+def follow(problem: Any, settings: Any, example: Result, draw: Callable[..., None]) -> Result:
+    """The same for runs of any kind, of which `draw` draws one look."""
+    submission: Submission[Any, Result] | None = st.session_state.get(f"submission {problem.task}")
     if submission is not None and submission.job.result is not None:
         st.session_state[f"run {problem.task}"] = submission.job.result
-    run: Run = st.session_state.get(f"run {problem.task}", example)
+    run: Result = st.session_state.get(f"run {problem.task}", example)
     active = submission is not None and submission.active
-    follow = st.fragment(draw, run_every=POLL if active else None)
-    follow(problem, settings, submission, run, active)
+    st.fragment(draw, run_every=POLL if active else None)(problem, settings, submission, run, active)
     return run
 
 
-def draw(problem: Problem, settings: Settings, submission: Submission | None, run: Run, active: bool) -> None:
+def draw(
+    problem: Problem, settings: Settings, submission: Submission[Forming, Run] | None, run: Run, active: bool
+) -> None:
     """One look at the run. What is shown while it forms is the job's problem, wherever the knobs are by now."""
     if submission is not None and active:
         if not submission.active:
@@ -195,7 +211,7 @@ class Scene:
     error: str | None = None
 
 
-def compose(problem: Problem, settings: Settings, submission: Submission | None, run: Run) -> Scene:
+def compose(problem: Problem, settings: Settings, submission: Submission[Forming, Run] | None, run: Run) -> Scene:
     """The job that runs, or came to nothing; else the run that answers the problem; else a blank."""
     if submission is not None and submission.problem.parameters == problem.parameters:
         job = submission.job
@@ -216,7 +232,7 @@ def compose(problem: Problem, settings: Settings, submission: Submission | None,
     )
 
 
-def forming(job: Job[Forming, Run], submission: Submission) -> Scene:
+def forming(job: Job[Forming, Run], submission: Submission[Forming, Run]) -> Scene:
     """A job that waits, runs, or ended without a result."""
     state = job.latest or Forming()
     problem, settings = submission.problem, submission.settings

@@ -9,37 +9,43 @@ import streamlit as st
 
 from invlib.ascent import collect
 from invlib.experiments.restoration import score
-from invlib.jobs import Job
-from pages.ui import pixels, plots, stage
+from invlib.jobs import Job, Work
+from pages.ui import knobs, pixels, plots, stage
 from pages.ui.runs import Problem, Settings, load_prior
 
 XS = Sequence[float]
 Pose = Callable[[float], Problem]
 
+ANSWER, BASELINE = "average of the samples", "least squares"
+
 
 @dataclass(frozen=True)
 class Point:
-    """PSNR in dB of the answer, and of the least-squares estimate, at a value of the setting."""
+    """PSNR in dB, by the names of the curves, at a value of the setting."""
 
     x: float
-    psnr: float
-    least_squares: float
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Swept:
     """How far a sweep is, from 0 to 1, and the points so far."""
 
-    progress: float
-    points: tuple[Point, ...]
+    progress: float = 0.0
+    points: tuple[Point, ...] = ()
 
 
 def work(pose: Pose, xs: XS, settings: Settings) -> Callable[[Callable[[], bool]], Generator[Swept, None, Swept]]:
-    """The work of a job: pose and solve the problem for each value."""
+    """The work of a job: pose and solve the problem for each value.
+
+    Parameters
+    ----------
+    pose : the problem at a value of the setting; its truth is known.
+    """
 
     def run(cancelled: Callable[[], bool]) -> Generator[Swept, None, Swept]:
         points: tuple[Point, ...] = ()
-        yield Swept(0.0, points)
+        yield Swept()
         denoiser = load_prior(settings.prior)
         for x in xs:
             problem = pose(x)
@@ -49,48 +55,67 @@ def work(pose: Pose, xs: XS, settings: Settings) -> Callable[[Callable[[], bool]
             for state in settings.states(denoiser, problem):
                 yield Swept((len(points) + settings.progress(state)) / len(xs), points)
             scores = score(collect([state]), problem.operator, problem.measurements, problem.truth)
-            points += (Point(x, scores.mean["psnr"], scores.input["psnr"]),)
+            points += (Point(x, {ANSWER: scores.mean["psnr"], BASELINE: scores.input["psnr"]}),)
         return Swept(1.0, points)
 
     return run
 
 
-def show(pose: Pose, xs: XS, settings: Settings, *, key: str, axis: str, about: str) -> None:
-    """A button, and the curve as it comes.
+def show(work: Work[Swept, Swept], xs: XS, *, key: str, axis: str, about: str) -> None:
+    """A button, and the curves as they come.
 
     Parameters
     ----------
-    pose : the problem at a value of the setting; its truth is known.
-    xs : the values, fractions, ascending.
+    work : sweeps.
+    xs : the values, ascending.
     axis : what is varied, for the axis.
-    about : what the curve shows, in a sentence or two.
+    about : what the curves show, in a sentence or two.
+    """
+    heading(about)
+    draw(work, xs, key=key, axis=axis, tick=knobs.percent, baseline=BASELINE)
+
+
+def heading(about: str) -> None:
+    st.subheader("A sweep")
+    st.caption(about)
+
+
+def draw(work: Work[Swept, Swept], xs: XS, *, key: str, axis: str, tick: Callable[[float], str], baseline: str) -> None:
+    """The button and the curves.
+
+    Parameters
+    ----------
+    tick : how to write a value.
+    baseline : the name of the curve that is compared against.
     """
     name = f"sweep {key}"
     job: Job[Swept, Swept] | None = st.session_state.get(name)
-    st.subheader("A sweep")
-    st.caption(about)
     with st.container(width=240):
-        started = stage.button(
-            "Draw the curve", job, work(pose, xs, settings), key=f"start {name}", icon=":material/show_chart:"
-        )
+        started = stage.button("Draw the curve", job, work, key=f"start {name}", icon=":material/show_chart:")
     if started is not None:
         st.session_state[name] = started
         st.rerun()
     if job is not None:
-        st.fragment(follow, run_every=None if job.ended else stage.POLL)(job, xs, key, axis, not job.ended)
+        look = st.fragment(follow, run_every=None if job.ended else stage.POLL)
+        look(job, xs, key, axis, tick, baseline, not job.ended)
 
 
-def follow(job: Job[Swept, Swept], xs: XS, key: str, axis: str, active: bool) -> None:
+def follow(
+    job: Job[Swept, Swept], xs: XS, key: str, axis: str, tick: Callable[[float], str], baseline: str, active: bool
+) -> None:
     """One look at the sweep."""
     if active and job.ended:
         st.rerun()
     if job.error is not None:
         st.error(pixels.sentence(job.error), icon=":material/error:")
-    swept = job.result or job.latest or Swept(0.0, ())
+    swept = job.result or job.latest or Swept()
     if not job.ended:
         words = f"Point {len(swept.points) + 1} of {len(xs)}." if job.latest else stage.waiting(job)
         st.progress(swept.progress, text=words)
-    points = swept.points
-    figure = plots.sweep(xs, [(p.x, p.psnr) for p in points], [(p.x, p.least_squares) for p in points], axis)
-    alt = "PSNR " + ", ".join(f"{point.psnr:.1f} dB at {point.x:.0%}" for point in points)
+    names = list(swept.points[0].scores) if swept.points else []
+    curves = {name: [(point.x, point.scores[name]) for point in swept.points] for name in names}
+    figure = plots.sweep(xs, curves, axis, tick, baseline)
+    best = next((name for name in names if name != baseline), "")
+    values = [f"{point.scores[best]:.1f} dB at {tick(point.x).replace(' ', '')}" for point in swept.points]
+    alt = f"PSNR, {best}: {', '.join(values)}"
     st.plotly_chart(figure, key=f"curve {key}", config=plots.CONFIG, alt=alt)

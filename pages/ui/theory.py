@@ -1,4 +1,4 @@
-"""What is happening here: the idea, the algorithm in six lines, and what each slider does to it."""
+"""What is happening here: the idea, the algorithm in a few lines, and what each slider does to it."""
 
 from __future__ import annotations
 
@@ -62,3 +62,42 @@ def fold(measurement: str = "") -> None:
             st.markdown(f"{FAST}\n\n**Here**, {measurement}")
         st.markdown(SLIDERS)
         st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1}.")
+
+
+NOISE_PAPER = "[Whang, Lei & Dimakis (2021)](https://arxiv.org/abs/2003.08089)"
+
+NOISE = r"""
+What was measured is $y = f(x) + \delta$: a picture $x$, dimmed or summed up by $f$, and noise $\delta$ on top. Most
+methods take all noise for white. Here it has a density of its own, $p_\Delta$, which says which noise is likely; and a
+normalizing flow, trained on faces or on digits, is a density $p_G$ of pictures. The answer is the picture that makes
+both likely. It minimises
+
+$$-\log p_\Delta\big(y - f(x)\big) \;-\; \beta\, \log p_G(x)$$
+
+1. Start from what was measured, as a picture.
+2. Take the gradient of both terms, through the flow, and go a step down (Adam).
+3. Narrow the noise model: at first it is widened by white noise, so that the descent meets no walls.
+4. Repeat from 2, with ever smaller steps.
+
+The plot shows both log-densities as they rise, and dotted those of the true picture and the true noise, which the
+descent does not know. If one ends above its dotted line, the answer is likelier than the truth: too smooth, or too
+close to what was measured.
+"""
+
+NOISE_SLIDERS = r"""
+- **β**, the smoothing: how much the prior counts. 1 is Bayes' rule. Near 0 the answer is what was measured, noise and
+  all; far above 1 it is a plain face that hardly has to do with it.
+- **Descend in**: the paper changes the code $z$ of the picture, $x = G(z)$, a step at a time. The picture itself gets
+  there in fewer steps.
+
+**Other methods** see less. *Asim et al.* minimise $\lVert y - f(G(z)) \rVert^2 + \gamma \lVert z \rVert$ with the
+same flow, *Bora et al.* $\lVert y - f(G(z)) \rVert^2 + \lambda \lVert z \rVert^2$ with a GAN: white noise, both.
+*MLE* has the noise model and the GAN, which has no density, so that the second term is missing.
+"""
+
+
+def noise_fold() -> None:
+    """The explanation of the page for structured noise, folded away."""
+    with st.expander("What is happening here", icon=":material/school:"):
+        st.markdown(NOISE + NOISE_SLIDERS)
+        st.caption(f"Source: {NOISE_PAPER}, Eq. 10.")

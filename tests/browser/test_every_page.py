@@ -18,6 +18,7 @@ PAGES = {
     "deblurring": "19 683 of 196 608 numbers kept",
     "inpainting": "69 747 of 76 800 numbers kept",
     "compressive_sensing": "4 915 of 49 152 numbers kept",
+    "structured_noise": "The noise rises and falls from row to row.",
     "sampling": "Each starts from noise of its own.",
 }
 """Pages by their addresses, the first being that of super-resolution, and something that is said on each."""
@@ -48,8 +49,9 @@ def test_the_explanation_unfolds(open_page: Callable[..., Any], screenshots: Pat
     page = open_page(name, width=390)
     wait_until_complete(page)
     page.get_by_text("What is happening here").click()
-    page.get_by_text("Start from noise").wait_for()
-    page.get_by_text("Start from noise").scroll_into_view_if_needed()
+    first = page.get_by_text("Start from ")
+    first.wait_for()
+    first.scroll_into_view_if_needed()
     page.screenshot(path=screenshots / f"{name or 'super_resolution'}-explained.png")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
 def wait_until_complete(page: Any) -> None:
     """Until the page has come to its end and everything on it is drawn."""
-    page.get_by_role("heading", name="How the first sample formed").wait_for()
+    page.get_by_role("heading", name=re.compile("How the (first sample|picture) formed")).wait_for()
     # Streamlit shows grey bars until the code of an element has arrived; there is nothing to check in them.
     page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
     page.wait_for_function(

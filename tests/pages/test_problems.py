@@ -13,7 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib.tasks import TASKS, decode_knobs
-from pages.ui import draw, examples, pixels
+from pages.ui import draw, examples, pixels, sweep
 from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
 
 CASES = {
@@ -91,8 +91,8 @@ def test_a_sweep_to_its_end(open_page: Callable[..., AppTest]) -> None:
     assert not page.exception
     points = job.result.points
     assert [point.x for point in points] == [0.02, 0.04, 0.1, 0.15, 0.25, 0.5]
-    assert points[-1].psnr > points[0].psnr
-    assert all(math.isfinite(point.least_squares) for point in points)
+    assert points[-1].scores[sweep.ANSWER] > points[0].scores[sweep.ANSWER]
+    assert all(math.isfinite(point.scores[sweep.BASELINE]) for point in points)
 
 
 def test_a_page_keeps_its_settings_while_another_is_open(open_page: Callable[..., AppTest]) -> None:

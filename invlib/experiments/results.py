@@ -1,0 +1,171 @@
+"""The rows of an experiment in a file of JSON lines, so that a run that was cut off goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from invlib import checkpoints, runtime
+
+Item = TypeVar("Item")
+Row = dict[str, Any]
+
+
+class Watch(Protocol):
+    """Passes on the steps of what is going on, for instance to show progress. To cancel, raise in it."""
+
+    def __call__(self, about: str, steps: Iterable[Item]) -> Iterable[Item]: ...
+
+
+def unwatched(about: str, steps: Iterable[Item]) -> Iterable[Item]:
+    return steps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row that can be measured.
+
+    Attributes
+    ----------
+    key : what it is of: a JSON object whose first key is "experiment". Another key is another row.
+    measure : measures the rest of the row.
+    """
+
+    key: Row
+    measure: Callable[[Watch], Row]
+
+    @property
+    def id(self) -> str:
+        """What tells one key from another: 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment: its cells, and sentences about those that cannot be measured here."""
+
+    cells: list[Cell]
+    left_out: list[str] = field(default_factory=list)
+
+
+def run(cells: Sequence[Cell], path: Path, watch: Watch = unwatched) -> Iterator[Row]:
+    """Measure the cells that a file lacks, and add each to it as soon as it is measured.
+
+    Parameters
+    ----------
+    cells : in the order in which they are measured.
+    path : a file of JSON lines, made if there is none. Rows of other cells stay in it.
+    watch : see `Watch`.
+
+    Yields
+    ------
+    The row of every cell, from the file if it was there: "id", the key, what was measured, and `circumstances`.
+
+    Raises
+    ------
+    ValueError : the file is not one of rows.
+    """
+    rows = {row["id"]: row for row in read(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        if cell.id not in rows:
+            rows[cell.id] = {**cell.key, "id": cell.id, **cell.measure(watch), **circumstances()}
+            append(rows[cell.id], path)
+        yield rows[cell.id]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file; none if there is no such file. A last line that was cut off is not among them.
+
+    Raises
+    ------
+    ValueError : the file is not one of rows.
+    """
+    if not path.exists():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    rows = [parse(line) for line in lines]
+    if None in rows or not (rest.startswith(START) or START.startswith(rest)):
+        raise ValueError(f"{path} holds something else than the rows of experiments: name another file")
+    return [row for row in rows if row is not None]
+
+
+START = b'{"experiment": '
+"""How every row begins."""
+
+
+def parse(line: bytes) -> Row | None:
+    """The row of a line; None if it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and line.startswith(START) and "id" in row else None
+
+
+def append(row: Row, path: Path) -> None:
+    """Add a row to a file, in place of a last line that was cut off."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def weights(prior: str) -> Row:
+    """What a key says of a prior: its name, and the sha256 of its file."""
+    with checkpoints.resolve(prior).open("rb") as file:
+        return {"prior": prior, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+NO_WEIGHTS: Row = {"prior": None, "sha256": None}
+"""The same for a method without a prior."""
+
+
+def circumstances() -> Row:
+    """When, on what and by which code a row was measured."""
+    device = runtime.default_device()
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "precision": str(runtime.fast_dtype(device)).removeprefix("torch."),
+            "torch": torch.__version__,
+        },
+        "version": version(),
+    }
+
+
+def cpu_name() -> str:
+    """The model of the processor, as well as the system knows it."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def version() -> str:
+    """The library's version and, in a clone of its repository, the commit, marked when files have changed since."""
+    root = Path(__file__).resolve().parents[2]
+    number: str = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        return number
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{number}+{done.stdout.strip()}" if done.returncode == 0 else number

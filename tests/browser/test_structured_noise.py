@@ -1,0 +1,80 @@
+"""The page for structured noise in a real browser: a run, a scribble, methods side by side, a sweep."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.visitor import press_run, wait_until_complete, wait_until_idle
+
+pytestmark = pytest.mark.browser
+
+FINISHED = re.compile("Your run: finished its 10 steps")
+
+
+def settle(page: Any, path: Path) -> None:
+    """A screenshot of the whole page, once nothing moves any more."""
+    wait_until_complete(page)
+    wait_until_idle(page)
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+    page.screenshot(path=path)
+
+
+def test_a_run_forms_and_can_be_stopped(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page("structured_noise?noise=radial&steps=400")
+    wait_until_complete(page)
+    press_run(page)
+    page.get_by_text(re.compile(r"Step \d+ of 400, about \d+ s left")).wait_for()
+    page.get_by_alt_text("Restored: the face of a smiling astronaut").wait_for()
+    page.screenshot(path=screenshots / "structured-noise-during.png")
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped after").wait_for()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+
+
+def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page("structured_noise?noise=scribble&picture=cartoon&steps=10", width=390)
+    wait_until_complete(page)
+    board = page.get_by_role("application", name="Scribble on the picture.")
+    board.scroll_into_view_if_needed()
+    page.get_by_role("button", name="Clear", exact=True).click()
+    page.get_by_text("Nothing is drawn yet.").wait_for()
+    wait_until_idle(page)
+    box = board.bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=8)
+    page.mouse.up()
+    page.get_by_text("The noise model knows where the pen was").wait_for()
+    press_run(page)
+    page.get_by_text(FINISHED).wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Settings", exact=True).click()
+    done = json.loads(Path(download.value.path()).read_bytes())
+    assert done["picture"] == "cartoon"
+    assert done["knobs"]["strokes"].startswith("data:image/png")
+    settle(page, screenshots / "structured-noise-scribble.png")
+
+
+def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page("structured_noise?steps=10&c=0.2", scheme="dark")
+    wait_until_complete(page)
+    for name in ("MLE with a GAN", "Bora et al."):
+        page.get_by_role("button", name=name, exact=True).click()  # they take their time
+    button = page.get_by_role("button", name="Compare", exact=True)
+    button.click()
+    for title in ("MAP", "Total variation"):
+        page.get_by_text(re.compile(rf"^{title}: [\d.]+ dB, [\d.]+ s$")).wait_for()
+    button.wait_for()  # it stands where Stop stood
+    curve = page.get_by_role("button", name="Draw the curve")
+    curve.click()
+    page.get_by_text(re.compile(r"Point \d of 5")).wait_for()
+    curve.wait_for()
+    page.locator("[role=figure][aria-label*='dB at 0.4']").wait_for()
+    settle(page, screenshots / "structured-noise-compared.png")
