@@ -1,4 +1,4 @@
-"""Image inverse problems with the prior implicit in a denoiser.
+"""Image inverse problems with the prior implicit in a denoiser, or explicit in a flow.
 
 >>> import invlib
 >>> prior = invlib.load("bf-unet-color")
@@ -11,6 +11,8 @@
 from invlib.ascent import Restoration, Schedule, State, ascend, recur, restore, sample
 from invlib.checkpoints import CheckpointError, load
 from invlib.denoisers import Denoiser
+from invlib.flows import Flow
+from invlib.gans import Generator
 from invlib.images import ImageError, load_image, save_image
 from invlib.metrics import psnr, ssim
 from invlib.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows
@@ -21,6 +23,8 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "DenseRows",
+    "Flow",
+    "Generator",
     "ImageError",
     "LinearOperator",
     "LowPass",

@@ -29,7 +29,6 @@ from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
 from invlib.experiments.restoration import Scores, score, summarise
 from invlib.experiments.structured_noise import (
-    IMAGE_SHAPES,
     build_problem,
     load_truths,
     prepare,
@@ -148,7 +147,7 @@ def remove_noise(options: argparse.Namespace) -> Result:
     check_methods([options.method], task)
     settings = removal.settings(task, options.method, given_settings(options, [options.method]))
     picture = images.load_image(options.image)
-    x = prepare(picture, IMAGE_SHAPES[removal.TASKS[task].kind])
+    x = prepare(picture, removal.IMAGE_SHAPES[removal.TASKS[task].kind])
     problem, y = noisy_problem(task, knobs, x, options)
     noisy, unrestored = problem.view(y), without_prior(problem, y)
 
@@ -428,7 +427,7 @@ def solve(
 Kinds = dict[str, type | tuple[type, ...]]
 """Names -> kinds of values, as `json_value` calls them."""
 
-SCHEDULE: Kinds = {"evaluations": int, "sigma_0": float, "sigma_L": float, "rho": float}
+SCHEDULE: Kinds = {"evaluations": int, "sigma_0": float, "sigma_L": float, "rho": float, "correlation": float}
 ASCENT: Kinds = {"h0": float, "beta": float, "sigma_0": float, "sigma_L": float, "max_evaluations": int}
 ASCENT_DEFAULTS = {name: signature(ascent.ascend).parameters[name].default for name in ASCENT}
 
@@ -716,7 +715,7 @@ def restoration_run(run: Result) -> Result:
         "measured": not json_value(run, "simulated", bool),
         "sampler": sampler,
         "side": None,
-        **values(run, kinds | arguments, optional=("side", "max_evaluations")),
+        **values(run, kinds | arguments, optional=("side", "max_evaluations", "correlation")),
     }
 
 
@@ -1107,6 +1106,11 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sampler", choices=list(ascent.SAMPLERS), help="default: fast")
     command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
+    command.add_argument(
+        "--correlation",
+        type=float,
+        help="fast: of a step's noise with that of the one before, 0 to .5; more spreads samples",
+    )
     add_ascent(command)
 
 

@@ -270,6 +270,18 @@ def back_project(measurements: Tensor, forward: Forward, image_shape: Sequence[i
     return grey + step.view(-1, 1, 1, 1) * gradient
 
 
+def noise_log_prob(noise: NoiseModel, measurements: Tensor, forward: Forward, x: Tensor, floor: float = 0.0) -> Tensor:
+    """log p_Δ(y - f(x)) in nats, (batch,), as if white noise of standard deviation `floor` had been added.
+
+    It is added to the measurements, or before the sign where `forward` takes signs (`SignMeasurements.log_prob`).
+    """
+    if floor and isinstance(forward, SignMeasurements) and isinstance(noise, Gaussian):
+        return forward.log_prob(noise, measurements, x, floor)
+    predicted = forward(x)
+    check_predicted(predicted, measurements)
+    return noise.log_prob(measurements - predicted, floor)
+
+
 def check_predicted(predicted: Tensor, measurements: Tensor) -> None:
     """Raise ValueError unless what `forward` predicts has the shape of the measurements."""
     if predicted.shape != measurements.shape:
@@ -392,9 +404,7 @@ class _Problem:
 
     def noise_log_prob(self, noise: NoiseModel, x: Tensor, level: float) -> Tensor:
         """log p_Δ(y - f(x)) with the noise widened to `level`: (batch · restarts,)."""
-        if level and isinstance(self.forward, SignMeasurements) and isinstance(noise, Gaussian):
-            return self.forward.log_prob(noise, self.measurements, x, level)
-        return noise.log_prob(self.residual(x), level)
+        return noise_log_prob(noise, self.measurements, self.forward, x, level)
 
     def squared_distance(self, x: Tensor) -> Tensor:
         """‖y - f(x)‖²: (batch · restarts,)."""

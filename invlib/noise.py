@@ -159,7 +159,8 @@ class PastedDigits(NoiseModel):
 
     Parameters
     ----------
-    flow : density of one digit, (1, height, width) in [0, 1]; without a logit, because a descent leaves [0, 1].
+    flow : density of one digit, (1, height, width) in [0, 1]; without a logit, because a descent leaves [0, 1], and
+        trained on digits with white noise of `FINEST`: that of clean ones is too sharp to descend.
     places : one for each digit.
     image_shape : (C, H, W) of the images that they lie on.
     std : of the noise elsewhere.
@@ -169,8 +170,8 @@ class PastedDigits(NoiseModel):
     ValueError : there is no place, one is outside the image, or two overlap.
     """
 
-    FINEST = 0.003
-    """Standard deviation in the darkest parts of a digit, where the flow's density is sharpest."""
+    FINEST = 0.01
+    """Standard deviation of the white noise on the digits that the flow was trained on: its density is no sharper."""
 
     elsewhere: Tensor
 
@@ -195,8 +196,7 @@ class PastedDigits(NoiseModel):
         """As in `NoiseModel`; the floor raises the flow's density to a power, and it is then not normalised.
 
         A flow has no closed form for added noise, so the power is the one that widens a Gaussian of the flow's finest
-        scale as much. Without it the descent stops where the flow's density is steep: digits then come off faces with
-        14 dB instead of 29.
+        scale as much. Without it the descent stops where the flow's density is steep.
         """
         digits = torch.stack([delta[:, *self._window(place)] for place in self.places], 1)
         known = self.flow.log_prob(digits.flatten(0, 1)[:, None]).view(len(delta), -1).sum(1)

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from invlib.flows import Flow, RealNVP
+from invlib.flows import Flow, RealNVP, standard_normal
 from invlib.inversion import (
     GaussianMeasurements,
     Iterate,
+    SignMeasurements,
     asim,
+    back_project,
     bora,
     collect,
     map_x,
@@ -134,7 +136,8 @@ def test_an_iterate_is_what_it_says(method):
     assert [iterate.step for iterate in iterates] == [iterate.evaluations for iterate in iterates] == [1, 2, 3, 4, 5]
     assert [iterate.floor for iterate in iterates] == pytest.approx([0.2, 0.0632, 0.02, 0.00632, 0.002], rel=1e-2)
     assert [iterate.outcome for iterate in iterates] == [None] * 4 + ["finished its 5 steps"]
-    torch.testing.assert_close(iterates[0].image, torch.full((2, *SHAPE), 0.5))
+    start = y.clamp(0, 1) if method is map_x else torch.full((2, *SHAPE), 0.5)
+    torch.testing.assert_close(iterates[0].image, start)
     exact = MultivariateNormal(torch.full((SIZE,), 0.5), prior().covariance.detach())
     for iterate in iterates:
         widened = Gaussian((STD.square() + iterate.floor**2).sqrt())
@@ -241,6 +244,49 @@ def test_gaussian_measurements():
     assert not torch.allclose(measure(x), GaussianMeasurements((3, 20, 20), 400, seed=2)(x))
     with pytest.raises(ValueError, match=r"count must be from 1 to 10922 .* got 20000"):
         GaussianMeasurements((3, 64, 64), 20000)
+
+
+def test_the_density_of_signs_counts_both_ways_to_a_measurement():
+    forward, noise, floor = SignMeasurements(SHAPE, 5, seed=1), Gaussian(0.5), 0.3
+    x, y = picture(count=3), torch.randn(3, 5, generator=torch.Generator().manual_seed(4))
+    u = x.flatten(1) @ forward.matrix
+    torch.testing.assert_close(forward(x), u.sign())
+    exact = torch.zeros(3, 5, dtype=torch.float64)
+    for side in (-1.0, 1.0):
+        probability = torch.distributions.Normal(0, floor).cdf(side * u.double())
+        exact += probability * torch.distributions.Normal(side, 0.5).log_prob(y.double()).exp()
+    density = forward.log_prob(noise, y, x, floor)
+    torch.testing.assert_close(density, exact.log().sum(1).float(), rtol=1e-4, atol=1e-4)
+    # Where no sum is near zero, no floor is the limit of a small one.
+    torch.testing.assert_close(forward.log_prob(noise, y, x, 1e-5), noise.log_prob(y - forward(x)))
+
+
+def test_a_descent_with_a_floor_takes_the_density_of_signs():
+    forward, noise = SignMeasurements(SHAPE, 12, seed=1), Gaussian(0.1)
+    y = forward(picture(seed=3)) + noise.sample(1, (12,), seed=0)
+    first = next(map_z(prior(), noise, y, forward, floor=(0.5, 0.1)))
+    torch.testing.assert_close(first.noise_log_prob, forward.log_prob(noise, y, first.image, 0.5))
+
+
+def test_back_projection():
+    y = picture(count=2)
+    torch.testing.assert_close(back_project(0.3 * y, lambda x: 0.3 * x, SHAPE), y)
+    forward = GaussianMeasurements(SHAPE, 6, seed=3)
+    measurements = forward(y)
+    residual = measurements - forward(torch.full((2, *SHAPE), 0.5))
+    gradient = residual @ forward.matrix.T
+    step = gradient.square().sum(1) / (gradient @ forward.matrix).square().sum(1)
+    torch.testing.assert_close(
+        back_project(measurements, forward, SHAPE), 0.5 + (step[:, None] * gradient).view(-1, *SHAPE)
+    )
+
+
+def test_descents_in_the_code_of_a_gan_start_at_draws_of_it():
+    generator, y = LinearGenerator(), picture(count=2)
+    first = next(mle(generator, Gaussian(STD), y, steps=1, seed=5))
+    z = standard_normal(1, 2, seed=5)
+    torch.testing.assert_close(first.image, generator(z).detach().expand(2, -1, -1, -1))
+    assert not torch.equal(first.image, next(bora(generator, y, steps=1, seed=6)).image)
 
 
 def test_coordinates_of_the_descent():

@@ -15,7 +15,6 @@ from invlib import images, removal
 from invlib.cli import main
 from invlib.experiments.structured_noise import (
     DIGITS_FILE,
-    IMAGE_SHAPES,
     build_problem,
     load_truths,
     structured_noise,
@@ -147,7 +146,7 @@ def test_without_a_prior_half_a_picture_is_brightened_again():
 
 @pytest.mark.parametrize("task", ["compressive-sensing", "one-bit"])
 def test_measurements_without_a_prior_are_a_picture(task):
-    shape = IMAGE_SHAPES[removal.TASKS[task].kind]
+    shape = removal.IMAGE_SHAPES[removal.TASKS[task].kind]
     problem = build_problem(task, {"count": 100, "c": 0.1}, 0)
     seen = without_prior(problem, problem.measure(torch.rand(2, *shape)))
     assert seen.shape == (2, *shape)

@@ -21,7 +21,7 @@ from invlib.cli import main
 from invlib.flows import Flow, RealNVP
 from invlib.gans import Generator
 from invlib.training import flow, gan
-from invlib.training.data import Images, dequantise, load_images, read_faces
+from invlib.training.data import Images, dequantisation_entropy, dequantise, load_images, read_faces
 
 FLOW = flow.Recipe(kind="mnist", blocks=1, steps=6, batch=4, warmup=2)
 GAN = gan.Recipe(kind="mnist", steps=6, batch=4, warmup=2)
@@ -67,7 +67,7 @@ def test_training_lowers_bits_per_dimension(digits, tmp_path):
     assert last.skipped == 0
     trained, _ = flow.trained_flow(tmp_path / "run.state")
     _, validation = load_images(digits, "mnist")
-    assert flow.validate(trained, validation, 8) == pytest.approx(last.bits, abs=1e-3)
+    assert flow.validate(trained, validation, FLOW) == pytest.approx(last.bits, abs=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -158,6 +158,25 @@ def test_dequantised_images_fill_the_bins_of_their_bits():
     assert 0 <= float(fractions.min()) < 0.01
     assert 0.99 < float(fractions.max()) <= 1
     assert float(fractions.mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_normal_noise_fills_the_bins_and_has_the_entropy_it_is_said_to_have():
+    images = torch.full((200, 1, 32, 32), 96, dtype=torch.uint8)
+    fractions = (32 * dequantise(images, 5, torch.Generator().manual_seed(0), "normal")).sub(12)
+    assert float(fractions.min()) >= 0
+    assert float(fractions.max()) <= 1
+    density, _ = torch.histogram(fractions.flatten(), 100, range=(0, 1), density=True)
+    entropy = -float((density * density.clamp(min=1e-9).log2()).mean())
+    assert dequantisation_entropy("normal") == pytest.approx(entropy, abs=0.01)
+    assert dequantisation_entropy("uniform") == 0
+
+
+def test_white_noise_is_added_to_the_images_that_a_flow_models():
+    images = torch.full((50, 1, 28, 28), 128, dtype=torch.uint8)
+    recipe = replace(FLOW, noise=0.05)
+    x = flow.continuous(images, recipe, torch.Generator().manual_seed(0))
+    assert float(x.std()) == pytest.approx(0.05, rel=0.02)
+    assert float(x.mean()) == pytest.approx(128.5 / 256, abs=2e-3)
 
 
 def test_batches_depend_on_seed_and_step_and_half_of_them_are_mirrored():

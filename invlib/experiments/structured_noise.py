@@ -15,11 +15,8 @@ from torch import Tensor
 from invlib import images, removal
 from invlib.inversion import Iterate, collect
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.removal import METHODS, TASKS, Problem
+from invlib.removal import IMAGE_SHAPES, METHODS, TASKS, Problem
 from invlib.training.data import read_idx
-
-IMAGE_SHAPES = {removal.FACES: (3, 64, 64), removal.DIGITS: (1, 28, 28)}
-"""Kinds of pictures -> the shape (C, H, W) that their priors have."""
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"
 """The test split of MNIST, on which no prior was trained."""

@@ -10,7 +10,8 @@ import streamlit as st
 from torch import Tensor
 
 from invlib import images
-from invlib.experiments.structured_noise import IMAGE_SHAPES, prepare
+from invlib.experiments.structured_noise import prepare
+from invlib.removal import IMAGE_SHAPES
 from pages.ui import address, components
 from pages.ui.runs import Picture
 from pages.ui.subjects import SUBJECTS, subject

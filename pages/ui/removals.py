@@ -19,7 +19,7 @@ from invlib import checkpoints, images, removal
 from invlib.experiments.structured_noise import build_problem, without_prior
 from invlib.flows import Flow
 from invlib.gans import Generator as Gan
-from invlib.inversion import Iterate
+from invlib.inversion import Iterate, noise_log_prob
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.removal import METHODS, TASKS
 from pages.ui.runs import Picture
@@ -228,10 +228,9 @@ def solve(case: Case, settings: Settings) -> Callable[[Callable[[], bool]], Gene
         assert isinstance(prior, Flow)
         device = next(prior.parameters()).device
         posed, problem = pose(case), case.build()
-        y = case.measure(problem)
-        delta = (y - problem.forward(case.truth)).to(device)
+        y, x = case.measure(problem), case.truth.to(device)
         with torch.no_grad():
-            signal = float(prior.log_prob(case.truth.to(device)))
+            signal = float(prior.log_prob(x))
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         truth: dict[str, Any] = {"signal_log_prob": round(signal, 4), "noise_log_prob": []}
         kept = frame_steps(settings.steps)
@@ -245,7 +244,7 @@ def solve(case: Case, settings: Settings) -> Callable[[Callable[[], bool]], Gene
                 frames.append(picture)
                 with torch.no_grad():  # seldom, because it may cost as much as a third of a step
                     found = levels(y.to(device) - problem.forward(iterate.image), posed.top)
-                    noise = float(problem.noise.log_prob(delta, iterate.floor))
+                    noise = float(noise_log_prob(problem.noise, y.to(device), problem.forward, x, iterate.floor))
                 truth["noise_log_prob"].append(round(noise, 4))
             seconds = time.monotonic() - started
             remaining = seconds * (settings.steps / iterate.step - 1)

@@ -13,9 +13,9 @@ from skimage import data
 from torch import Tensor
 
 from invlib import checkpoints, images
-from invlib.experiments.structured_noise import IMAGE_SHAPES, prepare
+from invlib.experiments.structured_noise import prepare
 from invlib.flows import Flow
-from invlib.removal import DIGITS, FACES
+from invlib.removal import DIGITS, FACES, IMAGE_SHAPES
 from pages.ui.runs import Picture
 
 TEMPERATURE = 0.7
