@@ -393,8 +393,14 @@ class _Problem:
         self.measurements = measurements.to(self.device).repeat_interleave(restarts, 0)
         self.forward = forward.to(self.device) if isinstance(forward, nn.Module) else forward
         self.steps, self.learning_rate = steps, learning_rate
-        fractions = [step / max(1, steps - 1) for step in range(steps)]
-        self.floors = [first * (last / first) ** fraction if floor else 0.0 for fraction in fractions]
+        self.floor = floor
+
+    def level(self, step: int) -> float:
+        """The floor of step 1, 2, ..., which changes geometrically; 0 if there is none."""
+        if self.floor is None:
+            return 0.0
+        first, last = self.floor
+        return first * (last / first) ** ((step - 1) / max(1, self.steps - 1))
 
     def residual(self, x: Tensor) -> Tensor:
         """y - f(x) of images (batch · restarts, C, H, W)."""
@@ -456,7 +462,8 @@ class _Problem:
         good: list[Tensor] = []
         skipped = 0
 
-        for step, floor in enumerate(self.floors, start=1):
+        for step in range(1, self.steps + 1):
+            floor = self.level(step)
             variables = torch.cat([row.detach() for row in rows])
             with torch.enable_grad():
                 image, noise, signal = densities(torch.cat(rows), floor)
