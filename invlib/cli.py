@@ -104,6 +104,7 @@ def sample(options: argparse.Namespace) -> Result:
 def restore(options: argparse.Namespace) -> Result:
     if options.replay is not None:
         replay(options, restoration_run)
+        complete(options, **NOISELESS)
     elif options.image is None:
         raise ValueError("IMAGE is required: name a picture, or a run's JSON with --replay")
     elif options.task is None:
@@ -122,10 +123,14 @@ def restore(options: argparse.Namespace) -> Result:
         )
     pose = from_measured_picture if options.measured else degrade
     operator, measurements, truth = pose(picture, options)
-    result, scores = solve(prior, operator, measurements, truth, options)
+    noise = measurement_noise(prior, operator, measurements, options)
+    result, scores = solve(prior, operator, measurements, truth, noise, options)
     return {
         "task": options.task,
         **encode_knobs(options.knobs),
+        "noise_level": options.noise_level,
+        "estimate_noise": options.estimate_noise,
+        **({"noise_estimate": round(noise, 5)} if options.estimate_noise else {}),
         **origin,
         "fingerprint": fingerprint,
         "simulated": truth is not None,
@@ -199,7 +204,9 @@ def bench_restoration(options: argparse.Namespace) -> Result:
     for path in count_progress(images.list_images(options.data), "picture"):
         name, prior, picture = choose_prior(images.load_image(path), options)
         picture = images.crop_to_multiple(picture, block_side(options))
-        result, scores = solve(prior, *degrade(picture, options), options)
+        operator, measurements, truth = degrade(picture, options)
+        noise = measurement_noise(prior, operator, measurements, options)
+        result, scores = solve(prior, operator, measurements, truth, noise, options)
         assert scores is not None  # a degraded picture has a truth
         results.append(result)
         rows.append(scores)
@@ -209,6 +216,8 @@ def bench_restoration(options: argparse.Namespace) -> Result:
         "sampler": options.sampler,
         "samples": options.samples,
         "seed": options.seed,
+        "noise_level": options.noise_level,
+        "estimate_noise": options.estimate_noise,
         "images": len(rows),
         "evaluations": sum(result.evaluations for result in results) / len(results),
         "seconds": round(sum(result.seconds for result in results) / len(results), 2),
@@ -413,15 +422,30 @@ def weights_register(options: argparse.Namespace) -> Result:
 
 
 def solve(
-    prior: Denoiser, operator: LinearOperator, measurements: Tensor, truth: Tensor | None, options: argparse.Namespace
+    prior: Denoiser,
+    operator: LinearOperator,
+    measurements: Tensor,
+    truth: Tensor | None,
+    noise: float,
+    options: argparse.Namespace,
 ) -> tuple[Restoration, Scores | None]:
     """Run the sampler that the options ask for, and score the result if the truth is known."""
     sampler = ascent.SAMPLERS[options.sampler]
     arguments = sampler_arguments(options, operator)
     settings = {"schedule": Schedule(**arguments)} if options.sampler == "fast" else arguments
-    states = sampler(prior, operator, measurements, count=options.samples, seed=options.seed, **settings)
+    states = sampler(prior, operator, measurements, count=options.samples, seed=options.seed, noise=noise, **settings)
     result = ascent.collect(show_progress(states))
     return result, None if truth is None else score(result, operator, measurements, truth)
+
+
+def measurement_noise(
+    prior: Denoiser, operator: LinearOperator, measurements: Tensor, options: argparse.Namespace
+) -> float:
+    """The standard deviation of the noise in the measurements: the given one, or an estimate."""
+    if not options.estimate_noise:
+        level: float = options.noise_level
+        return level
+    return ascent.estimate_noise(prior, operator, measurements, seed=options.seed)
 
 
 Kinds = dict[str, type | tuple[type, ...]]
@@ -447,9 +471,13 @@ def complete(options: argparse.Namespace, **values: Any) -> None:
             setattr(options, name, value)
 
 
+NOISELESS = {"noise_level": 0.0, "estimate_noise": False}
+"""What is known of the noise in the measurements, unless something is said."""
+
+
 def complete_problem(options: argparse.Namespace) -> None:
     """The same for the options of a problem; the knobs of its task become `options.knobs`."""
-    complete(options, sampler="fast", samples=1, seed=0)
+    complete(options, sampler="fast", samples=1, seed=0, **NOISELESS)
     options.knobs = given_knobs(options)
 
 
@@ -506,9 +534,14 @@ Problem = tuple[LinearOperator, Tensor, Tensor | None]
 
 
 def degrade(picture: Tensor, options: argparse.Namespace) -> Problem:
-    """Measure a clean picture, whose sides are multiples of the factor if there is one."""
+    """Measure a clean picture, whose sides are multiples of the factor if there is one; perhaps with noise."""
+    level = options.noise_level
+    if not 0 <= level <= 10:
+        raise ValueError(f"--noise-level must be from 0 to 10, in units of the measurements, got {level}")
     operator = TASKS[options.task].operator(picture.shape[1:], **options.knobs)
-    return operator, operator.measure(picture), picture
+    measurements = operator.measure(picture)
+    noise = torch.randn(measurements.shape, generator=torch.Generator().manual_seed(options.seed))
+    return operator, measurements + level * noise, picture
 
 
 def from_measured_picture(picture: Tensor, options: argparse.Namespace) -> Problem:
@@ -708,6 +741,7 @@ def restoration_run(run: Result) -> Result:
     if sampler not in ascent.SAMPLERS:
         raise ValueError(f"{sampler!r} is not a sampler: it must be one of {', '.join(ascent.SAMPLERS)}")
     kinds: Kinds = {"picture": str, "side": int, "fingerprint": str, "prior": str, "samples": int, "seed": int}
+    kinds |= {"noise_level": float, "estimate_noise": bool}
     arguments = ASCENT if sampler == "paper" else SCHEDULE
     return {
         "task": task,
@@ -715,7 +749,7 @@ def restoration_run(run: Result) -> Result:
         "measured": not json_value(run, "simulated", bool),
         "sampler": sampler,
         "side": None,
-        **values(run, kinds | arguments, optional=("side", "max_evaluations", "correlation")),
+        **values(run, kinds | arguments, optional=("side", "max_evaluations", "correlation", *NOISELESS)),
     }
 
 
@@ -1098,6 +1132,15 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kernel", type=Path, help="deblurring: a picture of the blur kernel")
     command.add_argument(
         "--dense", action="store_true", default=None, help="compressive-sensing: Gaussian vectors; small pictures only"
+    )
+    command.add_argument(
+        "--noise-level",
+        type=float,
+        metavar="SIGMA",
+        help="standard deviation of white noise in the measurements, in their units (default 0)",
+    )
+    command.add_argument(
+        "--estimate-noise", action="store_true", default=None, help="estimate the noise level instead of knowing it"
     )
     command.add_argument(
         "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"

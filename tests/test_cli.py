@@ -71,6 +71,24 @@ def test_restore_scores_every_task_above_least_squares(capsys, picture, tmp_path
     ]
 
 
+def test_noise_in_the_measurements_is_added_and_allowed_for(capsys, picture, tmp_path):
+    problem = ("restore", picture, "--task", "inpainting", "--evaluations", 12)
+    noisy = ("--noise-level", 0.1)
+    known, clean = run(capsys, *problem, *noisy, "--out", tmp_path / "known"), run(capsys, *problem)
+    assert (known["noise_level"], known["estimate_noise"], clean["noise_level"]) == (0.1, False, 0.0)
+    assert known["input"]["psnr"] < clean["input"]["psnr"]
+    # The pixels outside the hole are denoised: 20 dB is what noise of .1 leaves.
+    assert known["mean"]["psnr"] > 24
+    unknown = run(capsys, *problem, *noisy, "--estimate-noise")
+    assert unknown["noise_estimate"] == pytest.approx(0.1, rel=0.2)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(known))
+    again = run(capsys, "restore", picture, "--replay", file, "--out", tmp_path / "again")
+    assert again["mean"] == known["mean"]
+    assert main(["restore", str(picture), "--task", "inpainting", "--noise-level", "-1"]) == 2
+    assert "--noise-level must be from 0 to 10" in capsys.readouterr().err
+
+
 def test_a_seed_repeats_a_run_and_another_does_not(capsys, picture):
     arguments = ("restore", picture, "--task", "super-resolution", "--evaluations", 4)
     first, again = run(capsys, *arguments, "--seed", 5), run(capsys, *arguments, "--seed", 5)
