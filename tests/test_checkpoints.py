@@ -272,8 +272,9 @@ def test_the_registry_that_ships_is_whole(monkeypatch: pytest.MonkeyPatch) -> No
     assert status.keys() >= {"bf-unet-color", "bf-unet-gray"}
     assert set(status.values()) == {"ok"}
     for name in status:
-        net = checkpoints.load(name, device="cpu")
-        assert checkpoints.describe(name).arguments["channels"] == net.channels
+        about = checkpoints.describe(name)
+        net = checkpoints.load(name, kind=checkpoints.ARCHITECTURES[about.architecture], device="cpu")
+        assert sum(tensor.numel() for tensor in net.state_dict().values()) == about.parameters
 
 
 @pytest.mark.parametrize(
