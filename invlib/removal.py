@@ -189,7 +189,12 @@ TASKS = {
         compressive_sensing,
         {"count": 2500, "c": 0.1},
         ("count", (500, 1000, 2500, 5000, 7500)),
-        {"map-z": {"smoothing": 100.0, "steps": 300}, "asim": {"gamma": 10.0, "steps": 300}, "bora": {"lam": 0.001}},
+        {
+            "map": {"steps": 120},
+            "map-z": {"smoothing": 100.0, "steps": 300},
+            "asim": {"gamma": 10.0, "steps": 300},
+            "bora": {"lam": 0.001},
+        },
         SENSING,
     ),
     "one-bit": Task(
