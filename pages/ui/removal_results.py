@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
 from invlib.removal import METHODS, TASKS
 from pages.ui import components, pixels
 from pages.ui.removals import Removal, frame_steps
-from pages.ui.results import metric, plain_png
+from pages.ui.results import metric, offer_download, plain_png
 from pages.ui.runs import distance, quantised
 
 
@@ -86,18 +86,7 @@ def noise(run: Removal) -> None:
 
 def downloads(run: Removal) -> None:
     """Files are made when they are asked for."""
-
-    def offer(label: str, suffix: str, kind: str, make: Callable[[], bytes]) -> None:
-        st.download_button(
-            label,
-            make,
-            file_name=f"{run.parameters['task']}-removed{suffix}",
-            mime=kind,
-            icon=":material/download:",
-            on_click="ignore",
-            width="stretch",
-        )
-
+    offer = partial(offer_download, f"{run.parameters['task']}-removed")
     st.markdown("**Downloads**")
     with st.grid(2, min_column_width=130, gap="small"):
         offer("Picture", ".png", "image/png", lambda: plain_png(run.restored))

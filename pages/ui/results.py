@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -188,19 +189,7 @@ def trajectory(run: Run) -> None:
 
 def downloads(run: Run) -> None:
     """Files are made when they are asked for."""
-    name = f"{run.parameters['task']}-{run.parameters['samples']}-samples"
-
-    def offer(label: str, suffix: str, kind: str, make: Callable[[], bytes]) -> None:
-        st.download_button(
-            label,
-            make,
-            file_name=f"{name}{suffix}",
-            mime=kind,
-            icon=":material/download:",
-            on_click="ignore",
-            width="stretch",
-        )
-
+    offer = partial(offer_download, f"{run.parameters['task']}-{run.parameters['samples']}-samples")
     st.markdown("**Downloads**")
     with st.grid(2, min_column_width=130, gap="small"):
         # Pictures that have nothing in common have no average.
@@ -209,6 +198,19 @@ def downloads(run: Run) -> None:
         offer("All samples", ".zip", "application/zip", lambda: archive(run))
         offer("Animation", ".webp", "image/webp", lambda: animation(run))
         offer("Settings", ".json", "application/json", lambda: json.dumps(run.parameters, indent=1).encode())
+
+
+def offer_download(name: str, label: str, suffix: str, kind: str, make: Callable[[], bytes]) -> None:
+    """A button for a file, `name` and `suffix`, of a MIME type."""
+    st.download_button(
+        label,
+        make,
+        file_name=f"{name}{suffix}",
+        mime=kind,
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+    )
 
 
 def plain_png(picture: np.ndarray) -> bytes:
