@@ -147,7 +147,12 @@ TASKS = {
         sinusoid,
         {"c": 0.1},
         ("c", RATES),
-        {"map-z": {"smoothing": 0.5, "steps": 150}, "asim": {"gamma": 2.0, "steps": 150}, "bora": {"lam": 0.01}},
+        {
+            "map": {"steps": 60},
+            "map-z": {"smoothing": 0.5, "steps": 150},
+            "asim": {"gamma": 2.0, "steps": 150},
+            "bora": {"lam": 0.01},
+        },
         DENOISING,
     ),
     "radial": Task(
@@ -155,7 +160,12 @@ TASKS = {
         spot,
         {"c": 0.1},
         ("c", RATES),
-        {"map-z": {"smoothing": 0.5, "steps": 150}, "asim": {"gamma": 2.0, "steps": 150}, "bora": {"lam": 0.01}},
+        {
+            "map": {"steps": 60},
+            "map-z": {"smoothing": 0.5, "steps": 150},
+            "asim": {"gamma": 2.0, "steps": 150},
+            "bora": {"lam": 0.01},
+        },
         DENOISING,
     ),
     "digits": Task(
