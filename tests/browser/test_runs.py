@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from invlib import cli
-from tests.browser.visitor import press_run, wait_until_complete, wait_until_idle
+from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +36,7 @@ def png(height: int, width: int) -> bytes:
 def upload(page: Any, content: bytes, name: str = "mine.png") -> None:
     page.get_by_text("Use a picture of your own").click()
     page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
-    page.get_by_text("Your picture").first.wait_for()
+    expect(page.get_by_role("combobox", name="Picture")).to_have_value("Your picture", timeout=60_000)
 
 
 def stop(page: Any) -> None:
@@ -133,13 +134,8 @@ def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
     page.get_by_role("radio", name="Remove an object").click()
     page.get_by_text("Nothing is painted over yet").wait_for()
     board = page.get_by_role("application", name="Paint over what is to go", exact=False)
-    board.scroll_into_view_if_needed()
     wait_until_idle(page)  # nothing moves any more
-    box = board.bounding_box()
-    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"], steps=8)
-    page.mouse.up()
+    draw_line(page, board, (0.2, 0.5), (0.8, 0.5))
     page.get_by_text("They are the pixels that were not painted over.").wait_for()
     press_run(page)
     page.get_by_text(FINISHED).wait_for()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import press_run, wait_until_complete, wait_until_idle
+from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -42,15 +42,10 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screen
     page = open_page("structured_noise?noise=scribble&picture=cartoon&steps=10", width=390)
     wait_until_complete(page)
     board = page.get_by_role("application", name="Scribble on the picture.")
-    board.scroll_into_view_if_needed()
     page.get_by_role("button", name="Clear", exact=True).click()
     page.get_by_text("Nothing is drawn yet.").wait_for()
     wait_until_idle(page)
-    box = board.bounding_box()
-    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.3 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=8)
-    page.mouse.up()
+    draw_line(page, board, (0.2, 0.3), (0.8, 0.6))
     page.get_by_text("The noise model knows where the pen was").wait_for()
     press_run(page)
     page.get_by_text(FINISHED).wait_for()

@@ -25,3 +25,17 @@ def wait_until_idle(page: Any) -> None:
     page.wait_for_function(
         "document.querySelector('[data-testid=stApp]').getAttribute('data-test-script-state') === 'notRunning'"
     )
+
+
+def draw_line(page: Any, board: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a straight stroke between two places on a drawing board, in fractions of its width and height.
+
+    By `hover`, which waits until the board has stopped moving: what a busy machine loads late pushes it down the page.
+    """
+    box = board.bounding_box()
+    places = [{"x": x * box["width"], "y": y * box["height"]} for x, y in (start, end)]
+    board.hover(position=places[0])
+    page.mouse.down()
+    board.hover(position=places[1])
+    page.mouse.up()
+    page.get_by_role("status").get_by_text("1 stroke.").wait_for()
