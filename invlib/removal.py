@@ -231,8 +231,8 @@ TASKS = {
 def run_map(problem: Problem, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
     if problem.linear:
         return map_x(prior, problem.noise, y, problem.forward, seed=seed, **settings)
-    # Signs do not tell how bright a picture is, and the likeliest of all that explain them is nearly black. From z = 0
-    # the descent in z ends before it gets there.
+    # Signs do not tell how bright a picture is. The descent in x ends far from the truth with every sign right, the one
+    # in z from 0 does not.
     settings = {"learning_rate": 0.05, "floor": (1.0, 0.003), **settings}
     return map_z(prior, problem.noise, y, problem.forward, seed=seed, **settings)
 
