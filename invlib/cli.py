@@ -451,7 +451,7 @@ def measurement_noise(
 Kinds = dict[str, type | tuple[type, ...]]
 """Names -> kinds of values, as `json_value` calls them."""
 
-SCHEDULE: Kinds = {"evaluations": int, "sigma_0": float, "sigma_L": float, "rho": float, "correlation": float}
+SCHEDULE: Kinds = {name: type(default) for name, default in asdict(Schedule()).items()}
 ASCENT: Kinds = {"h0": float, "beta": float, "sigma_0": float, "sigma_L": float, "max_evaluations": int}
 ASCENT_DEFAULTS = {name: signature(ascent.ascend).parameters[name].default for name in ASCENT}
 
@@ -743,13 +743,15 @@ def restoration_run(run: Result) -> Result:
     kinds: Kinds = {"picture": str, "side": int, "fingerprint": str, "prior": str, "samples": int, "seed": int}
     kinds |= {"noise_level": float, "estimate_noise": bool}
     arguments = ASCENT if sampler == "paper" else SCHEDULE
+    if sampler == "fast":
+        run = {"correlation": 0.0, "antithetic": False, **run}  # those of runs from before there was a choice
     return {
         "task": task,
         "knobs": decode_knobs(task, run),
         "measured": not json_value(run, "simulated", bool),
         "sampler": sampler,
         "side": None,
-        **values(run, kinds | arguments, optional=("side", "max_evaluations", "correlation", *NOISELESS)),
+        **values(run, kinds | arguments, optional=("side", "max_evaluations", *NOISELESS)),
     }
 
 
@@ -1153,6 +1155,11 @@ def add_problem(command: argparse.ArgumentParser) -> None:
         "--correlation",
         type=float,
         help="fast: of a step's noise with that of the one before, 0 to .5; more spreads samples",
+    )
+    command.add_argument(
+        "--antithetic",
+        action=argparse.BooleanOptionalAction,
+        help="fast: pairs of samples with opposite noise, so that their average needs fewer (default: yes)",
     )
     add_ascent(command)
 

@@ -216,5 +216,88 @@ class BFUNet(Denoiser):
         return F.pixel_shuffle(self.head(features + stem), 2)
 
 
-ARCHITECTURES: dict[str, Callable[..., Denoiser]] = {"BFCNN": BFCNN, "BFUNet": BFUNet}
+class BFRecurrentCNN(Denoiser):
+    """A bias-free recurrent CNN: one small network, applied `passes` times to its own output and the noisy image.
+
+    All passes share their weights (Zhang et al. 2018, "Dynamically unfolding recurrent restorer"). The network of Mohan
+    et al. (2020, appendix) makes four passes of seven convolutions on the noisy image beside its last estimate. Here a
+    pass hands on features instead of an estimate, the next begins with the mean of these and the noisy image's (their
+    sum grows from pass to pass: training was unstable), and the convolutions are paired in residual blocks. Four
+    neighbouring pixels become channels, as in `BFUNet`.
+
+    Parameters
+    ----------
+    channels : channels of the image.
+    width : channels of the features.
+    blocks : residual blocks in a pass.
+    passes : how many times they are applied.
+    """
+
+    multiple = 2
+
+    def __init__(self, channels: int = 3, width: int = 64, blocks: int = 3, passes: int = 4) -> None:
+        super().__init__(channels)
+        self.arguments = {"channels": channels, "width": width, "blocks": blocks, "passes": passes}
+        self.passes = passes
+        self.stem = conv(4 * channels, width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.head = conv(width, 4 * channels)
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        stem = features = self.stem(F.pixel_unshuffle(y, 2))
+        for _ in range(self.passes):
+            features = self.blocks((features + stem) / 2)
+        return F.pixel_shuffle(self.head(features), 2)
+
+
+class DenseBlock(nn.Module):
+    """`x` plus a mixture of it and of `layers` convolutions, each of which sees `x` and the outputs of those before."""
+
+    def __init__(self, width: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(conv(width + index * growth, growth) for index in range(layers))
+        self.mix = conv(width + layers * growth, width, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x
+        for layer in self.layers:
+            features = torch.cat([features, F.relu(layer(features), inplace=True)], 1)
+        return x + self.mix(features)
+
+
+class BFDenseNet(Denoiser):
+    """A bias-free DenseNet: in each block a convolution sees the features of all that came before it.
+
+    A layer adds `growth` channels to those it is given (Huang et al. 2017). Each block adds to its input, as in the
+    residual dense network of Zhang et al. (2018), and so needs no batch normalisation. The simplified DenseNet of Mohan
+    et al. (2020, appendix) also has four blocks, but of plain convolutions, and joins blocks only: each is given the
+    noisy image beside the output of the one before. Four neighbouring pixels become channels, as in `BFUNet`.
+
+    Parameters
+    ----------
+    channels : channels of the image.
+    width : channels between the blocks.
+    growth, layers : channels that each layer of a block adds, and how many layers a block has.
+    blocks : number of dense blocks.
+    """
+
+    multiple = 2
+
+    def __init__(self, channels: int = 3, width: int = 64, growth: int = 32, layers: int = 3, blocks: int = 4) -> None:
+        super().__init__(channels)
+        self.arguments = {"channels": channels, "width": width, "growth": growth, "layers": layers, "blocks": blocks}
+        self.stem = conv(4 * channels, width)
+        self.blocks = nn.Sequential(*(DenseBlock(width, growth, layers) for _ in range(blocks)))
+        self.head = conv(width, 4 * channels)
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.head(self.blocks(self.stem(F.pixel_unshuffle(y, 2)))), 2)
+
+
+ARCHITECTURES: dict[str, Callable[..., Denoiser]] = {
+    "BFCNN": BFCNN,
+    "BFUNet": BFUNet,
+    "BFRecurrentCNN": BFRecurrentCNN,
+    "BFDenseNet": BFDenseNet,
+}
 """Every architecture that a checkpoint may name."""

@@ -213,7 +213,7 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     assert [state.evaluations for state in states] == list(range(1, 8))
     torch.testing.assert_close(operator.measure(states[-1].denoised), measurements, atol=1e-5, rtol=0)
     assert default_schedule(operator).evaluations == 20
-    assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 100
+    assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 60
 
 
 class GaussianPrior(Denoiser):
@@ -295,7 +295,7 @@ SIXTEEN = (1, 16, 16)
 def test_with_correlated_noise_the_fast_sampler_draws_from_the_posterior(operator, noise):
     prior = GaussianPrior(16, dimension=40)
     measurements = with_noise(operator.measure(prior.draw()), noise)
-    schedule = Schedule(250, sigma_L=0.003, rho=7, correlation=0.5)
+    schedule = Schedule(250, sigma_L=0.003, rho=7, correlation=0.5, antithetic=False)
     *_, last = recur(prior, operator, measurements, schedule=schedule, count=200, noise=noise)
     mean, covariance = prior.posterior(operator, measurements, noise)
     check_moments(last.denoised.flatten(1) @ prior.basis, mean, covariance, bias=0.03)
@@ -304,10 +304,32 @@ def test_with_correlated_noise_the_fast_sampler_draws_from_the_posterior(operato
 def test_with_independent_noise_the_fast_sampler_has_half_the_variance():
     prior, operator = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4)
     measurements = with_noise(operator.measure(prior.draw()), 0.05)
-    *_, last = recur(prior, operator, measurements, schedule=Schedule(250, sigma_L=0.003), count=200, noise=0.05)
+    schedule = Schedule(250, sigma_L=0.003, correlation=0, antithetic=False)
+    *_, last = recur(prior, operator, measurements, schedule=schedule, count=200, noise=0.05)
     mean, covariance = prior.posterior(operator, measurements, 0.05)
     errors = last.denoised.flatten(1) @ prior.basis - mean
     assert float(errors.square().mean() / covariance.diag().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_pair_of_opposite_samples_averages_to_the_mean_of_a_gaussian_posterior():
+    prior, operator = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4)
+    measurements = with_noise(operator.measure(prior.draw()), 0.05)
+    schedule = Schedule(250, sigma_L=0.003, rho=7, correlation=0.5)
+    *_, last = recur(prior, operator, measurements, schedule=schedule, count=4, noise=0.05)
+    mean, covariance = prior.posterior(operator, measurements, 0.05)
+    errors = last.denoised.flatten(1) @ prior.basis - mean
+    scale = float(covariance.diag().mean())
+    assert float(errors.square().mean()) > 0.7 * scale, "a sample alone is as far from the mean as any"
+    assert float((errors[0] + errors[2]).square().mean()) > 0.7 * scale, "pairs are independent"
+    for pair in errors.split(2):
+        assert float(pair.mean(0).square().mean()) < 0.01 * scale
+
+
+def test_sample_three_of_four_is_that_of_three(subspace):
+    operator = BlockAverage((1, 32, 32), 4)
+    measurements = operator.measure(subspace.draw(1))
+    four, three = (invlib.restore(subspace, operator, measurements, count=count).samples for count in (4, 3))
+    torch.testing.assert_close(four[:3], three, atol=1e-4, rtol=0)
 
 
 def test_the_ascent_comes_near_the_posterior_in_small_steps():

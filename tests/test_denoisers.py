@@ -1,11 +1,14 @@
-"""Denoisers: homogeneity, folding, any size."""
+"""Denoisers: the contract that every architecture keeps, and what is particular to each."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
-from invlib.denoisers import BFCNN, BFUNet, Denoiser
+from invlib import checkpoints
+from invlib.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet, Denoiser
 
 
 def trained_like(net: Denoiser) -> Denoiser:
@@ -23,11 +26,22 @@ def trained_like(net: Denoiser) -> Denoiser:
     return net.eval().requires_grad_(False)
 
 
+SMALL = {
+    "BFCNN": {"depth": 6, "width": 16},
+    "BFUNet": {"width": (8, 16, 32), "blocks": 1},
+    "BFRecurrentCNN": {"width": 16, "blocks": 2, "passes": 3},
+    "BFDenseNet": {"width": 16, "growth": 8, "layers": 3, "blocks": 2},
+}
+"""Arguments, by architecture, of a network that takes milliseconds."""
+
+
 NETWORKS = [
-    pytest.param(lambda: BFCNN(3, depth=6, width=16), id="BFCNN"),
+    pytest.param(partial(build, channels, **SMALL[name]), id=f"{name} {colour}")
+    for name, build in ARCHITECTURES.items()
+    for channels, colour in ((3, "colour"), (1, "grey"))
+] + [
     pytest.param(lambda: BFCNN(1, depth=5, width=8).eval().fold(), id="BFCNN folded"),
-    pytest.param(lambda: BFUNet(3, width=(8, 16, 32), blocks=1), id="BFUNet"),
-    pytest.param(lambda: BFUNet(1, width=(8, 12), blocks=2), id="BFUNet grey"),
+    pytest.param(lambda: BFUNet(1, width=(8, 12), blocks=2), id="BFUNet of two scales"),
 ]
 
 
@@ -52,9 +66,28 @@ def test_homogeneous(build, factor):
     )
 
 
-def test_no_parameter_is_additive():
-    for net in (BFCNN(3), BFUNet(3)):
-        assert not [name for name, _ in net.named_parameters() if "bias" in name]
+@pytest.mark.parametrize("build", NETWORKS)
+def test_wrong_channels_are_refused(build):
+    net = build()
+    with pytest.raises(ValueError, match=f"{net.channels}-channel"):
+        net(torch.zeros(1, 4 - net.channels, 8, 8))
+
+
+@pytest.mark.parametrize("build", NETWORKS)
+def test_a_checkpoint_gives_the_same_network_back(build, tmp_path):
+    net = trained_like(build()).half().float()
+    checkpoints.save(net, tmp_path / "net.safetensors", recipe="none", data="none", quality={})
+    loaded = checkpoints.load(tmp_path / "net.safetensors", device="cpu", dtype=torch.float32)
+    assert type(loaded) is type(net)
+    y = torch.rand(1, net.channels, 13, 18, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loaded(y), net(y), rtol=1e-4, atol=1e-6 * float(net(y).abs().max()))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_parameter_is_additive(name):
+    net = ARCHITECTURES[name](3)
+    assert not [key for key in net.state_dict() if "bias" in key]
+    assert not net.eval()(torch.zeros(1, 3, 16, 16)).any()
 
 
 def test_fold_is_the_same_function():
@@ -80,12 +113,41 @@ def test_training_divides_by_the_batch_deviation_and_tracks_it():
 
 
 def test_architecture_of_the_published_size():
-    assert sum(p.numel() for p in BFUNet(3).parameters()) == pytest.approx(4.18e6, rel=0.005)
+    sizes = {"BFCNN": 0.667e6, "BFUNet": 4.18e6, "BFRecurrentCNN": 0.235e6, "BFDenseNet": 0.387e6}
+    for name, size in sizes.items():
+        assert sum(tensor.numel() for tensor in ARCHITECTURES[name](3).parameters()) == pytest.approx(size, rel=0.005)
     names = set(BFCNN(3).state_dict())
     assert {"conv_layers.0.weight", "conv_layers.19.weight", "gammas.17", "running_sd.17"} <= names
     assert BFCNN(3).gammas[0].shape == (1, 64, 1, 1)
 
 
-def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match="3-channel"):
-        BFUNet(3, width=(4, 8))(torch.zeros(1, 1, 8, 8))
+def reach(net: Denoiser) -> int:
+    """Rows below the middle pixel of an image whose change moves the estimate there."""
+    y = torch.rand(1, net.channels, 65, 65, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    net(y)[..., 32, 32].sum().backward()
+    assert y.grad is not None
+    return int(y.grad.abs().sum((0, 1, 3)).nonzero().max()) - 32
+
+
+def test_passes_share_their_weights_and_each_sees_further():
+    reaches = []
+    for passes in (1, 2, 3):
+        net = BFRecurrentCNN(1, width=8, blocks=1, passes=passes)
+        net.load_state_dict(BFRecurrentCNN(1, width=8, blocks=1).state_dict())
+        reaches.append(reach(trained_like(net)))
+    # Stem and head reach one block of 2x2 pixels each, a pass of two convolutions two; +1 within the block.
+    assert reaches == [2 * 4 + 1, 2 * 6 + 1, 2 * 8 + 1]
+
+
+def test_each_layer_of_a_dense_block_sees_all_before_it():
+    block = BFDenseNet(1, width=16, growth=8, layers=3, blocks=1).blocks[0]
+    assert [layer.weight.shape[1] for layer in block.layers] == [16, 24, 32]
+    # With layers that copy channel 0 of their input, and a mixture that sums theirs, the result is known.
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+        for layer in block.layers:
+            layer.weight[:, 0, 1, 1] = 1
+        block.mix.weight[:, 16:] = 1
+    x = torch.randn(2, 16, 5, 6, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(block(x), x + 24 * x[:, :1].relu())

@@ -13,7 +13,7 @@ import torch
 from skimage import data
 
 from invlib import images
-from invlib.denoisers import BFCNN, BFUNet
+from invlib.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet
 from invlib.training.data import Crops, load_training_set, read_idx
 from invlib.training.denoiser import Recipe, draw_sigmas, learning_rate, train, trained_network, warm_start
 from invlib.training.muon import orthogonalise
@@ -30,18 +30,22 @@ def photographs(tmp_path):
     return folder
 
 
+SMALL = {
+    "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options),
+    "BFUNet": lambda channels: BFUNet(channels, (16, 32), 1),
+    "BFRecurrentCNN": lambda channels: BFRecurrentCNN(channels, width=16, blocks=1, passes=3),
+    "BFDenseNet": lambda channels: BFDenseNet(channels, width=16, growth=16, layers=2, blocks=2),
+}
+
+
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
     """A run of the published size takes a minute a step; these tests are about the loop."""
-    small = {
-        "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options),
-        "BFUNet": lambda channels: BFUNet(channels, (16, 32), 1),
-    }
-    monkeypatch.setattr("invlib.training.denoiser.ARCHITECTURES", small)
+    monkeypatch.setattr("invlib.training.denoiser.ARCHITECTURES", SMALL)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("architecture", ["BFCNN", "BFUNet"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_training_learns_to_denoise(photographs, tmp_path, architecture, optimizer):
     recipe = replace(RECIPE, architecture=architecture, optimizer=optimizer, steps=150, batch=8, warmup=10)
     *_, last = train(recipe, photographs, tmp_path / "run.state")
@@ -71,12 +75,10 @@ def test_a_state_file_of_another_recipe_is_refused(photographs, tmp_path):
         list(train(replace(RECIPE, seed=1), photographs, tmp_path / "run.state"))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda channels: BFCNN(channels, depth=4, width=16), lambda channels: BFUNet(channels, (16, 32), 1)]
-)
-def test_grey_starts_as_the_colour_network_on_grey_pictures(build):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_grey_starts_as_the_colour_network_on_grey_pictures(architecture):
     torch.manual_seed(0)
-    colour, grey = build(3).eval(), build(1)
+    colour, grey = SMALL[architecture](3).eval(), SMALL[architecture](1)
     y = torch.rand(2, 1, 16, 16)
     warm_start(grey, colour, y)
     grey.eval()

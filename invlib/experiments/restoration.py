@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from invlib.ascent import Restoration
-from invlib.metrics import Ensemble, ensemble, pooled_spread_skill, psnr, ssim, ssim_paper
+from invlib.metrics import Ensemble, coverage, ensemble, expected_coverage, pooled_spread_skill, psnr, ssim, ssim_paper
 from invlib.operators import LinearOperator
 
 METRICS = {"psnr": psnr, "ssim": ssim, "ssim_paper": ssim_paper}
@@ -24,12 +24,15 @@ class Scores:
     sample : the same of each sample, averaged, and the standard deviation `psnr_std` of their PSNR.
     mean : the same of the samples' average.
     ensemble : the samples' variance and the error of their average; None for a single sample.
+    coverage : the fraction of the pixels whose true value lies within two standard deviations of the average, and what
+        is expected of so many samples of the posterior; None for a single sample.
     """
 
     input: dict[str, float]
     sample: dict[str, float]
     mean: dict[str, float]
     ensemble: Ensemble | None
+    coverage: dict[str, float] | None
 
 
 def score(result: Restoration, operator: LinearOperator, measurements: Tensor, truth: Tensor) -> Scores:
@@ -41,7 +44,13 @@ def score(result: Restoration, operator: LinearOperator, measurements: Tensor, t
         sample=compare(samples, truth) | {"psnr_std": spread},
         mean=compare(result.mean.cpu().clamp(0, 1), truth),
         ensemble=ensemble(samples, truth) if len(samples) > 1 else None,
+        coverage=cover(samples, truth) if len(samples) > 1 else None,
     )
+
+
+def cover(samples: Tensor, truth: Tensor, k: float = 2) -> dict[str, float]:
+    """Measured and expected coverage of k standard deviations."""
+    return {"measured": coverage(samples, truth, k), "expected": expected_coverage(len(samples), k)}
 
 
 def compare(image: Tensor, truth: Tensor) -> dict[str, float]:
@@ -50,11 +59,16 @@ def compare(image: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def summarise(scores: Sequence[Scores]) -> dict[str, object]:
-    """One row for several pictures: PSNR and SSIM averaged, `spread_skill` pooled (None for single samples)."""
+    """One row for several pictures: PSNR, SSIM and coverage averaged, `spread_skill` pooled.
+
+    The last two are None for single samples.
+    """
     row: dict[str, object] = {}
-    for part in ("input", "sample", "mean"):
+    for part in ("input", "sample", "mean", "coverage"):
         columns = [getattr(each, part) for each in scores]
-        row[part] = {name: round(sum(column[name] for column in columns) / len(columns), 4) for name in columns[0]}
+        row[part] = columns[0] and {
+            name: round(sum(column[name] for column in columns) / len(columns), 4) for name in columns[0]
+        }
     ensembles = [each.ensemble for each in scores if each.ensemble is not None]
     row["spread_skill"] = round(pooled_spread_skill(ensembles), 4) if ensembles else None
     return row

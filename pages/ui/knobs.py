@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {"sampler": "paper", "h0": 0.01, "beta": 0.01, "sigma_0"
 
 SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
 SIGMAS_L = [0.005, 0.01, 0.02, 0.05, 0.1]
+CORRELATIONS = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]
 
 
 def choice(
@@ -172,7 +173,15 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         help="How many times each sample is denoised. Fewer is quicker and leaves edges soft; more adds fine texture, "
         "and beyond a hundred you will hardly see a difference.",
     )
-    return {"evaluations": count, **noise_levels(ours), "rho": ours["rho"]}
+    correlation = level(
+        "Noise correlation",
+        "correlation",
+        CORRELATIONS,
+        ours["correlation"],
+        "How much of a step's noise is that of the step before. With 0 the samples are too alike; with more they "
+        "spread over what the measurements leave open, and each is rougher.",
+    )
+    return {**ours, "evaluations": count, **noise_levels(ours), "correlation": correlation}
 
 
 def step_sizes(defaults: Mapping[str, float]) -> dict[str, float]:

@@ -136,6 +136,16 @@ def log_densities(found: Mapping[str, Curve], true: Mapping[str, Curve], steps: 
     return frame(figure, 250)
 
 
+def calibration(expected: Sequence[float], measured: Sequence[float]) -> go.Figure:
+    """Fraction of the pixels whose true value lies in a band about the average, against what is expected, in 0 to 1."""
+    figure = go.Figure()
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="as expected", mode="lines", line=FORECAST)
+    figure.add_scatter(x=list(expected), y=list(measured), name="these samples", mode="lines+markers")
+    figure.update_xaxes(title="expected in the band", range=[0, 1], tickformat=".0%", fixedrange=True)
+    figure.update_yaxes(title="found in it", range=[0, 1], tickformat=".0%", fixedrange=True)
+    return frame(figure, 300)
+
+
 def frame(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(
         height=height,

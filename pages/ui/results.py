@@ -109,6 +109,12 @@ def scores(run: Run) -> None:
             f"The samples spread {run.parameters['spread_skill']:.2f} times as far as their average is from the truth; "
             "1 would be a perfect account of what is not known."
         )
+    if run.parameters.get("coverage") is not None:
+        cover = run.parameters["coverage"]
+        lines.append(
+            f"The truth lies within two standard deviations of the average for {cover['measured']:.0%} of the numbers "
+            f"that were not measured; {cover['expected']:.0%} would be right for so few samples."
+        )
     st.caption(" ".join(lines))
 
 
@@ -157,13 +163,17 @@ def each(run: Run, of: str, number: int) -> str:
 def curves(run: Run) -> None:
     st.subheader("Scores")
     st.caption("One sample looks sharper; the average of several is closer to the truth.")
-    left, right = st.columns(2, gap="large")
+    left, right, last = st.columns(3, gap="large")
     values, given = run.parameters["each"], run.parameters["input"]
     for column, name, unit in ((left, "psnr", "dB"), (right, "ssim", "")):
         samples, averages = values[f"{name}_samples"], values[f"{name}_averages"]
         figure = plots.score_curves(name.upper(), unit, samples, averages, given[name])
         alt = f"{name.upper()} of the average of the samples rises from {averages[0]:.3g} to {averages[-1]:.3g} {unit}"
         column.plotly_chart(figure, key=f"scores {name}", config=plots.CONFIG, alt=alt.rstrip())
+    if "calibration" in run.parameters:
+        figure, cover = plots.calibration(**run.parameters["calibration"]), run.parameters["coverage"]
+        alt = f"Of the numbers, {cover['measured']:.0%} are in the band that should hold {cover['expected']:.0%}"
+        last.plotly_chart(figure, key="calibration", config=plots.CONFIG, alt=alt)
 
 
 def trajectory(run: Run) -> None:

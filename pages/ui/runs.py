@@ -17,7 +17,7 @@ from torch import Tensor
 from invlib import checkpoints, images
 from invlib.ascent import SAMPLERS, Restoration, Schedule, State, Step, ascend, collect, predicted_sigmas
 from invlib.denoisers import Denoiser
-from invlib.experiments.restoration import score, summarise
+from invlib.experiments.restoration import cover, score, summarise
 from invlib.metrics import psnr, ssim
 from invlib.operators import LinearOperator
 from invlib.tasks import TASKS, encode_knobs
@@ -329,6 +329,8 @@ def summarise_run(problem: Problem, settings: Settings, result: Restoration, fra
     if problem.truth is not None and problem.operator is not None and problem.measurements is not None:
         parameters |= summarise([score(result, problem.operator, problem.measurements, problem.truth)])
         parameters["each"] = curves(result.samples, problem.truth)
+        if len(result.samples) > 1:
+            parameters["calibration"] = calibration(result.samples, problem.truth)
     std = result.std.square().mean(1).sqrt()[0].cpu().numpy()
     mean = images.to_uint8(result.mean)
     truth = None if problem.truth is None else images.to_uint8(problem.truth)
@@ -367,3 +369,10 @@ def curves(samples: Tensor, truth: Tensor) -> dict[str, list[float]]:
         for of, pictures in (("samples", samples), ("averages", averages))
         for name, metric in (("psnr", psnr), ("ssim", ssim))
     }
+
+
+def calibration(samples: Tensor, truth: Tensor) -> dict[str, list[float]]:
+    """Coverage of narrow to wide bands about the average: what samples of the posterior would have, and what is."""
+    samples = samples.cpu().clamp(0, 1)
+    rows = [cover(samples, truth, k) for k in np.linspace(0.25, 3, 12)]
+    return {name: [round(row[name], 4) for row in rows] for name in ("expected", "measured")}
