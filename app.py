@@ -49,6 +49,12 @@ PAGES = [
         icon=":material/casino:",
         help="Nothing measured: pictures that a denoiser draws from noise alone.",
     ),
+    st.Page(
+        "pages/benchmarks.py",
+        title="Benchmarks",
+        icon=":material/leaderboard:",
+        help="The paper's tables and figures, measured again, beside its own figures and other methods.",
+    ),
 ]
 
 page = st.navigation(PAGES, position="top")

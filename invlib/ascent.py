@@ -349,8 +349,8 @@ def default_schedule(operator: LinearOperator) -> Schedule:
     """As few evaluations as lose little.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies); where it has to form,
-    sixty equal the paper's settings, which take three to five hundred. The least-squares estimate of random rows is off by
-    nearly white noise, about as large as the picture's contrast, so their ascent starts at about that level.
+    sixty equal the paper's settings, which take three to five hundred. The least-squares estimate of random rows is off
+    by nearly white noise, about as large as the picture's contrast, so their ascent starts at about that level.
     """
     match operator:
         case BlockAverage() | FourierRows():

@@ -1,0 +1,67 @@
+"""The page of benchmarks in a real browser: each of its views, and a row that is run here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.visitor import press_run, wait_until_idle
+
+pytestmark = pytest.mark.browser
+
+
+def settle(page: Any) -> None:
+    """Until the page is there to its end, and give the window its height, for a screenshot of all of it."""
+    page.get_by_role("heading", name="Benchmarks").wait_for()
+    wait_until_idle(page)
+    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+    wait_until_idle(page)
+
+
+def violations(page: Any) -> list[tuple[str, str]]:
+    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page).response["violations"]]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view(open_page: Callable[..., Any], screenshots: Path, width: int) -> None:
+    page = open_page("benchmarks", width=width)
+    settle(page)
+    names = page.get_by_test_id("stButtonGroup").first.get_by_role("radio").all_inner_texts()
+    assert names[:6] == ["Super-resolution", "Deblurring", "Compressive sensing", "Convergence", "Figure 1", "Speed"]
+    for name in names:
+        page.get_by_role("radio", name=name, exact=True).click()
+        slug = name.lower().replace(" ", "-")
+        page.wait_for_url(re.compile(f"show={slug}"))
+        settle(page)
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(overflow) <= 0, "the page is wider than the window"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(
+                "dark => (getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+                ".match(/\\d+/)[0] < 128) === dark",
+                arg=scheme == "dark",
+            )
+            wait_until_idle(page)
+            page.screenshot(path=screenshots / f"benchmarks-{slug}-{width}-{scheme}.png")
+            assert violations(page) == []
+
+
+def test_a_row_is_run_here(open_page: Callable[..., Any], screenshots: Path) -> None:
+    page = open_page("benchmarks?show=deblurring&picture=coffee&samples=1", width=390)
+    settle(page)
+    press_run(page)
+    page.get_by_text(re.compile(r"Ours: \d+%, about \d+ s left")).wait_for()
+    page.get_by_text(re.compile(r"Ours, one sample, [\d.]+ dB")).wait_for()
+    page.get_by_text("It is another picture").wait_for()
+    page.get_by_alt_text("Restored: an espresso in a white cup on a red saucer").wait_for()
+    settle(page)
+    page.screenshot(path=screenshots / "benchmarks-run.png")
+    assert violations(page) == []
