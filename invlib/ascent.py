@@ -79,7 +79,7 @@ class Schedule:
     sigma_0: float = 1.0
     sigma_L: float = 0.01
     rho: float = 3.0
-    correlation: float = 0.35
+    correlation: float = 0.4
     antithetic: bool = True
 
     def sigmas(self) -> list[float]:

@@ -828,7 +828,7 @@ def readable_key(key: Result) -> str:
     settings = {name: key["settings"][name] for name in ("h0", "beta", "evaluations") if name in key["settings"]}
     crop = f"{key['crop']}×{key['crop']}" if key.get("crop") else None
     words = [key["experiment"], key.get("set"), crop, key.get("task"), pairs(key.get("knobs", {}))]
-    return "  ".join(word for word in (*words, key.get("method"), pairs(settings)) if word)
+    return "  ".join(word for word in (*words, key.get("method", key["prior"]), pairs(settings)) if word)
 
 
 def pairs(values: Mapping[str, Any]) -> str:
@@ -845,6 +845,8 @@ def readable_row(row: Result) -> str:
         return (
             f"{readable_key(row)}  {len(done)} of {row['samples']} converged, the last in {max(done, default=0)} steps"
         )
+    if "psnr" in row:
+        return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
     if "experiment" in row:
         scores = [f"{part} {row[part]['psnr']:.2f} dB" for part in ("result", "sample", "mean") if part in row]
         return f"{readable_key(row)}  images {row['images']}  {'  '.join(scores)}  {row['seconds']:.2f} s"

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from invlib import checkpoints
-from pages.ui import address, benchmark_rows, benchmarks, layout, pixels
+from pages.ui import address, benchmarks, layout, pixels
 
 VIEWS = {
     "super-resolution": ("Super-resolution", lambda: benchmarks.table("table1")),
@@ -11,10 +11,9 @@ VIEWS = {
     "compressive-sensing": ("Compressive sensing", lambda: benchmarks.table("table3")),
     "convergence": ("Convergence", benchmarks.convergence),
     "figure-1": ("Figure 1", benchmarks.figure1),
+    "denoising": ("Denoising", benchmarks.denoising),
     "speed": ("Speed", benchmarks.speed),
 }
-if benchmark_rows.path("denoising").exists():
-    VIEWS["denoising"] = ("Denoising", benchmarks.denoising)
 
 layout.heading(
     "Benchmarks",

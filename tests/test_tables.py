@@ -171,12 +171,13 @@ ARGUMENTS = {
     "table1": ("--samples", 2, "--images", 1, "--methods", f"paper,{QUICK}"),
     "table2": ("--samples", 2, "--images", 1, "--methods", QUICK),
     "table3": ("--samples", 2, "--images", 1, "--methods", QUICK),
+    "denoisers": (),
     "figure1": ("--samples", 3),
     "convergence": ("--samples", 2, "--images", 1),
     "robustness": ("--samples", 1, "--images", 1),
 }
 
-ROWS = {"table1": 10, "table2": 8, "table3": 16, "figure1": 6, "convergence": 17, "robustness": 20}
+ROWS = {"table1": 10, "table2": 8, "table3": 16, "denoisers": 2, "figure1": 6, "convergence": 17, "robustness": 20}
 
 
 @pytest.mark.parametrize("name", ROWS)

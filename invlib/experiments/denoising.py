@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from invlib import checkpoints
 from invlib.denoisers import Denoiser
+from invlib.experiments.results import Cell, Plan, Row, Watch, weights
+from invlib.experiments.tables import Options
 from invlib.images import list_images, load_image
 from invlib.metrics import psnr_all_channels
 
@@ -36,6 +40,45 @@ def denoising(
                 x_hat = y - prior(y.to(device)).cpu()
             row[f"{sigma:g}"] = float(psnr_all_channels(x_hat, x))
         yield row
+
+
+SETS = {
+    "set5": ("bf-unet-color", "bf-cnn-color"),
+    "set12": ("bf-unet-gray", "bf-cnn-gray"),
+}
+"""Pictures, and the shipped priors for their colours."""
+
+
+def plan_denoisers(options: Options) -> Plan:
+    """PSNR of every shipped prior for photographs: rows with "set", "images" and "psnr" by noise level.
+
+    Raises
+    ------
+    ValueError : a folder without any of the sets.
+    """
+    if options.data is None:
+        raise ValueError(f"--data is required: name the folder that holds {' or '.join(SETS)}")
+    found = {name: options.data / name for name in SETS if (options.data / name).is_dir()}
+    if not found:
+        raise ValueError(f"{options.data} has no folder {' or '.join(SETS)}: name the folder that holds it")
+    cells = []
+    for name, folder in found.items():
+        for prior in SETS[name]:
+            key = {
+                "experiment": "denoisers",
+                "set": name,
+                "images": len(list_images(folder)),
+                "settings": {"sigmas": SIGMAS, "seed": 0},
+                **weights(prior),
+            }
+            cells.append(Cell(key, partial(measure, prior, folder)))
+    return Plan(
+        cells, [f"{options.data} has no folder {name}, so its rows are left out" for name in SETS.keys() - found]
+    )
+
+
+def measure(prior: str, folder: Path, watch: Watch) -> Row:
+    return {"psnr": average(list(watch(prior, denoising(checkpoints.load(prior), folder))))}
 
 
 def average(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from invlib import ascent, checkpoints, images
 from invlib.ascent import SAMPLERS, Schedule, ascend, predicted_sigmas
 from invlib.denoisers import BFCNN, Denoiser
+from invlib.experiments.denoising import plan_denoisers
 from invlib.experiments.results import Cell, Plan, Row, Watch, weights
 from invlib.experiments.tables import (
     ASCENT,
@@ -258,6 +259,7 @@ def cold_start(path: Path, prior: str) -> float:
 
 EXPERIMENTS: Mapping[str, Callable[[Options], Plan]] = {
     **{name: partial(plan_table, name) for name in TABLES},
+    "denoisers": plan_denoisers,
     "figure1": plan_figure1,
     "convergence": plan_convergence,
     "robustness": plan_robustness,

@@ -21,7 +21,7 @@ from invlib.ascent import SAMPLERS, Schedule
 from invlib.baselines import least_total_variation, plug_and_play_bm3d, red
 from invlib.deep_baselines import deep_image_prior, deep_red
 from invlib.denoisers import Denoiser
-from invlib.experiments.restoration import METRICS
+from invlib.experiments.restoration import METRICS, cover
 from invlib.experiments.results import NO_WEIGHTS, Cell, Plan, Row, Watch, weights
 from invlib.metrics import ensemble, pooled_spread_skill, psnr
 from invlib.operators import LinearOperator
@@ -256,6 +256,9 @@ METHODS = (*SAMPLERS, *BASELINES)
 QUICK = ("fast", "least-squares")
 """Methods that run on all pictures of a set."""
 
+PAPER_SAMPLES = 2
+"""Of the paper's sampler, which takes fifteen times the evaluations, as many as have a deviation."""
+
 ASCENT = {name: signature(ascent.ascend).parameters[name].default for name in ("h0", "beta", "sigma_0", "sigma_L")}
 """The paper's settings."""
 
@@ -290,8 +293,9 @@ def plan_table(name: str, options: Options) -> Plan:
 
     A row has the problem ("set", "crop", "task", "knobs", "pictures" by name and "images", their number), the method
     and its settings, and its scores. Of a sampler they are "sample", "mean" (of the samples' average), "averages"
-    (PSNR of the average of the first k samples) and "spread_skill"; of another method "result". "psnr_std" and its like
-    are standard deviations over the samples of a picture in "sample", as in the paper, and over pictures elsewhere.
+    (PSNR of the average of the first k samples), "spread_skill" and "coverage" (of two standard deviations, and what is
+    expected of samples of the posterior); of another method "result". "psnr_std" and its like are standard deviations
+    over the samples of a picture in "sample", as in the paper, and over pictures elsewhere.
     "each" has the PSNR of every picture, so that methods can be compared on the pictures that both had. "seconds" and
     "evaluations" are for one picture, "paper" is what the paper reports, in the same form.
 
@@ -333,8 +337,9 @@ def table_cell(experiment: str, problem: Problem, method: str, options: Options)
         limits.append(problem.few)
     if method not in BASELINES:
         paths = choose(problem, options, *limits)
-        settings = ASCENT if method == "paper" else default_schedule(problem)
-        return sampling_cell(experiment, problem, paths, method, settings, options, samples=8)
+        if method == "paper":
+            return sampling_cell(experiment, problem, paths, method, ASCENT, options, samples=PAPER_SAMPLES)
+        return sampling_cell(experiment, problem, paths, method, default_schedule(problem), options, samples=8)
 
     baseline = BASELINES[method]
     if baseline.deep:
@@ -400,7 +405,7 @@ def measure_samples(
     """The measured part of the row of a sampler."""
     prior = load_prior(prior_name, problem)
     arguments = {"schedule": Schedule(**settings)} if sampler == "fast" else settings
-    results, singles, means, ensembles, averages = [], [], [], [], []
+    results, singles, means, ensembles, covers, averages = [], [], [], [], [], []
     for name, operator, truth in pose(problem, paths, device_of(prior)):
         measurements = operator.measure(truth.to(device_of(prior)))
         states = SAMPLERS[sampler](prior, operator, measurements, count=samples, seed=0, **arguments)
@@ -412,6 +417,7 @@ def measure_samples(
         averages.append(progressive_psnr(found, truth))
         if samples > 1:
             ensembles.append(ensemble(found.clamp(0, 1), truth))
+            covers.append(cover(found.clamp(0, 1), truth))
     each = {
         path.stem: {"sample": round(single["psnr"], 3), "mean": round(float(mean["psnr"]), 3)}
         for path, single, mean in zip(paths, singles, means, strict=True)
@@ -422,6 +428,7 @@ def measure_samples(
         "mean": over_pictures(means),
         "averages": average(averages),
         "spread_skill": round(pooled_spread_skill(ensembles), 4) if ensembles else None,
+        "coverage": average(covers) if covers else None,
         "seconds": average_of([result.seconds for result in results]),
         "evaluations": average_of([result.evaluations for result in results]),
         "unfinished": sum(result.outcome.startswith(("diverged", "stopped")) for result in results),

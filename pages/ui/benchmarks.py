@@ -186,7 +186,6 @@ def figure1() -> Settings:
             chosen = {f"β = {row['settings']['beta']:g}": row for row in rows if row["settings"]["h0"] == h0}
             measured = {name: (range(1, len(row["sigma"]) + 1), row["sigma"]) for name, row in chosen.items()}
             figure = plots.convergence(measured, {name: row["predicted"] for name, row in chosen.items()})
-            figure.update_traces(mode="lines")  # also where there are few points
             counts = [f"{name} in {len(row['sigma'])} evaluations" for name, row in chosen.items()]
             alt = f"The noise level falls with every evaluation. {', '.join(counts)}"
             st.plotly_chart(figure, key=f"sigma {h0:g}", config=plots.CONFIG, alt=alt)
@@ -253,12 +252,15 @@ def speed() -> Settings:
 
 def denoising() -> Settings:
     """PSNR of the priors against the noise level."""
-    rows = benchmark_rows.load("denoising")
+    rows = benchmark_rows.load("denoisers")
+    if not rows:
+        missing("denoisers")
+        return {}
     st.caption("PSNR over all channels of pictures with white noise, denoised once.")
     named = {f"{row['prior']}, {row['set']}": row["psnr"] for row in rows}
     figure = benchmark_plots.denoising(named)
     described = [f"{name} {points['0.1']:.2f} dB" for name, points in named.items()]
     alt = f"PSNR falls as the noise gets stronger. At σ = 0.1: {', '.join(described)}"
     st.plotly_chart(figure, key="denoising", config=plots.CONFIG, alt=alt)
-    footer("denoising", rows)
+    footer("denoisers", rows)
     return {}

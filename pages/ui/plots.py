@@ -102,7 +102,9 @@ def convergence(
         figure.add_scatter(x=list(evaluations), y=list(sigma), name=name, mode="lines", line={"color": colour})
         dotted = {"color": colour, "dash": "dot"}
         count = list(range(1, len(forecast) + 1))
-        figure.add_scatter(x=count, y=list(forecast), name=f"{name}, predicted", line=dotted, showlegend=False)
+        figure.add_scatter(
+            x=count, y=list(forecast), name=f"{name}, predicted", mode="lines", line=dotted, showlegend=False
+        )
     last = max([2, *map(len, forecasts.values())])
     figure.update_xaxes(title="evaluations", range=[0, last * 1.03], fixedrange=True)
     figure.update_yaxes(title="noise level σ", type="log", range=[-2.6, 0.2], dtick=1, fixedrange=True)
