@@ -12,5 +12,8 @@ A page says which problem and in which words; it calls, from top to bottom,
 The page for structured noise has its own of most: `noise_knobs`, `removals` for the problem and the run,
 `removal_stage`, `removal_results`, `methods`, and `subjects` for the pictures.
 
+The page of benchmarks, `benchmarks` for its views, reads committed rows by `benchmark_rows`, shows them by
+`benchmark_plots` and `benchmark_table`, and measures one by `benchmark_run`.
+
 `draw.strokes` lets the visitor draw, `views` makes pictures of other measurements, `examples` are the saved runs.
 """
