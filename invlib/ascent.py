@@ -264,9 +264,9 @@ def recur(
     averages of factor 4, Gaussian prior: with ½ the variance is .86, .93, .96 and .99 of the posterior's after 20, 50,
     100 and 500 evaluations, with 0 it is .44, .47, .48 and .50; the mean is the same.
 
-    schedule : noise levels; `default_schedule(operator)` if None.
+    schedule : noise levels; `default_schedule(operator, count)` if None.
     """
-    schedule = default_schedule(operator) if schedule is None else schedule
+    schedule = default_schedule(operator, count) if schedule is None else schedule
     levels, (own, earlier) = schedule.sigmas(), schedule.mixing()
     mixing = opposites(count) if schedule.antithetic else None
     problem = _Problem(denoiser, operator, measurements, None, count, seed, noise, mixing)
@@ -345,20 +345,23 @@ def diverged(sigma: Tensor, sigma_0: float) -> bool:
 SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": ascend}
 
 
-def default_schedule(operator: LinearOperator) -> Schedule:
-    """As few evaluations as lose little.
+def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
+    """As few evaluations as lose little, and noise that lets `count` samples spread as far as their average errs.
+
+    A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies); where it has to form,
     sixty equal the paper's settings, which take three to five hundred. The least-squares estimate of random rows is off
     by nearly white noise, about as large as the picture's contrast, so their ascent starts at about that level.
     """
+    correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
         case BlockAverage() | FourierRows():
-            return Schedule(20)
+            return Schedule(20, correlation=correlation)
         case StructuredRows() | DenseRows():
-            return Schedule(60, sigma_0=0.2, rho=5)
+            return Schedule(60, sigma_0=0.2, rho=5, correlation=correlation)
         case _:
-            return Schedule(60, rho=5)
+            return Schedule(60, rho=5, correlation=correlation)
 
 
 def restore(

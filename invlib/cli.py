@@ -503,8 +503,8 @@ def sampler_arguments(options: argparse.Namespace, operator: LinearOperator) -> 
     for name in given(options, others):
         if name not in names:
             raise ValueError(f"{flag(name)} does not belong to the {options.sampler} sampler")
-    defaults = ASCENT_DEFAULTS if options.sampler == "paper" else asdict(ascent.default_schedule(operator))
-    return {**defaults, **given(options, names)}
+    ours = asdict(ascent.default_schedule(operator, options.samples))
+    return {**(ASCENT_DEFAULTS if options.sampler == "paper" else ours), **given(options, names)}
 
 
 def flag(name: str) -> str:
@@ -1156,7 +1156,7 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--correlation",
         type=float,
-        help="fast: of a step's noise with that of the one before, 0 to .5; more spreads samples",
+        help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default .4, 0 for one)",
     )
     command.add_argument(
         "--antithetic",

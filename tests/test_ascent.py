@@ -216,6 +216,13 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 60
 
 
+def test_a_sample_alone_has_no_correlation_to_spread_it():
+    operator = BlockAverage((1, 32, 32), 4)
+    assert default_schedule(operator, 1).correlation == 0
+    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20)
+    assert Schedule().correlation > 0
+
+
 class GaussianPrior(Denoiser):
     """Smooth images N(0, B diag(variances) Bᵀ), with the lowest frequencies as columns of B and variances falling like
     those of photographs.

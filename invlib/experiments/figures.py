@@ -173,21 +173,21 @@ def plan_speed(options: Options) -> Plan:
     if path is None:
         raise ValueError(f"{options.data}/{problem.pictures} has no picture {SPEED_PICTURE}: copy it there")
     prior = options.prior or default_prior(problem.channels)
-    schedule = default_schedule(problem)
+    one, eight = default_schedule(problem, 1), default_schedule(problem)
     key = {
         "experiment": "speed",
         "set": problem.pictures,
         "picture": path.stem,
         "task": problem.task,
         "knobs": dict(problem.knobs),
-        "settings": {"paper": ASCENT, "fast": schedule},
+        "settings": {"paper": ASCENT, "fast": one, "eight samples": eight},
         **weights(prior),
         "network": weights(SPEED_NETWORK),
     }
-    return Plan([Cell(key, partial(measure_speed, path, prior, schedule))])
+    return Plan([Cell(key, partial(measure_speed, path, prior, Schedule(**one), Schedule(**eight)))])
 
 
-def measure_speed(path: Path, prior_name: str, schedule: Row, watch: Watch) -> Row:
+def measure_speed(path: Path, prior_name: str, one: Schedule, eight: Schedule, watch: Watch) -> Row:
     prior = checkpoints.load(prior_name)
     truth = images.crop_to_multiple(images.load_image(path, channels=3), math.lcm(4, prior.multiple))
     operator = BlockAverage(truth.shape[1:], 4).to(device_of(prior))
@@ -205,12 +205,11 @@ def measure_speed(path: Path, prior_name: str, schedule: Row, watch: Watch) -> R
             "evaluations": results[0].evaluations,
         }
 
-    timed("warm-up", prior, 1, "fast", 8, schedule=Schedule(**schedule))
-    default, ten = Schedule(**schedule), replace(Schedule(**schedule), evaluations=10)
+    timed("warm-up", prior, 1, "fast", 8, schedule=eight)
     runs = {
-        "default": timed("default", prior, REPEATS, "fast", schedule=default),
-        "ten evaluations": timed("ten evaluations", prior, REPEATS, "fast", schedule=ten),
-        "eight samples": timed("eight samples", prior, REPEATS, "fast", 8, schedule=default),
+        "default": timed("default", prior, REPEATS, "fast", schedule=one),
+        "ten evaluations": timed("ten evaluations", prior, REPEATS, "fast", schedule=replace(one, evaluations=10)),
+        "eight samples": timed("eight samples", prior, REPEATS, "fast", 8, schedule=eight),
         "paper, default network": timed("paper, default network", AsPublished(prior_name), 1, "paper", **ASCENT),
         "paper, its network": timed("paper, its network", AsPublished(SPEED_NETWORK), 1, "paper", **ASCENT),
     }

@@ -339,7 +339,8 @@ def table_cell(experiment: str, problem: Problem, method: str, options: Options)
         paths = choose(problem, options, *limits)
         if method == "paper":
             return sampling_cell(experiment, problem, paths, method, ASCENT, options, samples=PAPER_SAMPLES)
-        return sampling_cell(experiment, problem, paths, method, default_schedule(problem), options, samples=8)
+        schedule = default_schedule(problem, options.samples or 8)
+        return sampling_cell(experiment, problem, paths, method, schedule, options, samples=8)
 
     baseline = BASELINES[method]
     if baseline.deep:
@@ -383,9 +384,9 @@ def problem_key(experiment: str, problem: Problem, paths: Sequence[Path]) -> Row
     }
 
 
-def default_schedule(problem: Problem) -> Row:
+def default_schedule(problem: Problem, count: int = 8) -> Row:
     """The settings of the fast sampler for a problem; they belong to the kind of operator, not to the size."""
-    return asdict(ascent.default_schedule(problem.operator((problem.channels, 32, 32))))
+    return asdict(ascent.default_schedule(problem.operator((problem.channels, 32, 32)), count))
 
 
 def choose(problem: Problem, options: Options, *limits: int | None) -> list[Path]:
