@@ -67,7 +67,7 @@ class Schedule:
     `correlation` is that of each step's noise with the noise of the step before, 0 to ½. 0 is the usual recursion; its
     samples have half the posterior's variance, however many evaluations there are, because a denoised image is an
     average and lacks the spread of what it averages. At ½ the spread is that of a Gaussian posterior, up to a part that
-    falls as 1 / evaluations: see `recur`. Photographs want a little less.
+    falls as 1 / evaluations: see `recur`.
 
     `antithetic` samples come in pairs, the first and the second, the third and the fourth, whose noise is opposite at
     every step (Hammersley & Morton 1956). Each is distributed as without; but in the average of a pair the errors
@@ -79,7 +79,7 @@ class Schedule:
     sigma_0: float = 1.0
     sigma_L: float = 0.01
     rho: float = 3.0
-    correlation: float = 0.4
+    correlation: float = 0.5
     antithetic: bool = True
 
     def sigmas(self) -> list[float]:

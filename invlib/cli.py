@@ -1156,7 +1156,7 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--correlation",
         type=float,
-        help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default .4, 0 for one)",
+        help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default .5, 0 for one)",
     )
     command.add_argument(
         "--antithetic",
