@@ -12,7 +12,7 @@ from pages.ui import examples
 @pytest.mark.parametrize("task", examples.EXAMPLES)
 def test_a_saved_run_is_small_and_complete(task: str) -> None:
     folder = examples.FOLDER / task
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 400_000
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 450_000
     run = examples.load(task)
     assert run.answers(examples.problem(task))
     assert run.used(examples.settings(task))
