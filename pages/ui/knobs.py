@@ -181,7 +181,8 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         "How much of a step's noise is that of the step before. With 0 the samples are too alike; with more they "
         "spread over what the measurements leave open, and each is rougher.",
     )
-    return {**ours, "evaluations": count, **noise_levels(ours), "correlation": correlation}
+    kept = {name: ours[name] for name in ("rho", "antithetic")}
+    return {"evaluations": count, **noise_levels(ours), **kept, "correlation": correlation}
 
 
 def step_sizes(defaults: Mapping[str, float]) -> dict[str, float]:
