@@ -52,10 +52,10 @@ def test_log_determinants_are_those_of_the_jacobian(build):
     x = pictures(flow, 1).double()
     z, logdet = flow.encode(x)
     jacobian = torch.autograd.functional.jacobian(lambda x: flow.encode(x)[0], x).reshape(flow.dims, flow.dims)
-    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(logdet.item(), rel=1e-8)
+    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(logdet.item(), rel=1e-6)
     _, logdet = flow.decode(z)
     jacobian = torch.autograd.functional.jacobian(lambda z: flow.decode(z)[0], z).reshape(flow.dims, flow.dims)
-    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(logdet.item(), rel=1e-8)
+    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(logdet.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("logit", [False, True])
