@@ -320,7 +320,7 @@ class Coupling(nn.Module):
 
     def _predict(self, given: Tensor) -> tuple[Tensor, Tensor]:
         # The network may run in bfloat16 under autocast; the transformation itself must not.
-        raw, shift = self.net(given).float().chunk(2, 1)
+        raw, shift = self.net(given).to(given.dtype).chunk(2, 1)
         return self.scale * raw.tanh(), shift
 
 
