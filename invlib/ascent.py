@@ -4,9 +4,12 @@
 the same quality in a fixed, much smaller number of evaluations. Both are generators of `State`: the caller shows,
 records or stops iterating, which is cancelling. `restore` and `sample` drain one.
 
+`recur` conditions every estimate on the measurements by the denoiser's derivative, which says how what was measured
+goes with what was not. `ascend` replaces the measured part of the estimate, as the paper does, and leaves the rest.
+
 The paper measures without noise. Here the measurements may hold white Gaussian noise, m = Mᵀx + s n, whose level s is
-known or estimated (`estimate_noise`). The noise of the iterate y contains that of the measurements, as in SNIPS (Kawar,
-Vaksman & Elad 2021) and DDNM+ (Wang, Yu & Zhang 2023):
+known or estimated (`estimate_noise`). For `recur` that is one more term. In `ascend` the noise of the iterate y
+contains that of the measurements, as in SNIPS (Kawar, Vaksman & Elad 2021) and DDNM+ (Wang, Yu & Zhang 2023):
 
 - While σ ≥ s, the measured part of y is m plus white noise of variance σ² - s², which makes σ² with that of m.
 - When σ < s, m is a measurement of y with noise of variance s² - σ², and given y it tells nothing more of x. The
@@ -42,10 +45,10 @@ class State:
     image : y_t, the noisy iterate, (count, C, H, W).
     denoised : the denoiser's estimate of the clean image from the iterate before, made to agree with the measurements
         as closely as their noise allows, (count, C, H, W).
-    sigma : effective noise level that was measured before this step, ‖d_t‖ / √N plus, in quadrature, the noise that the
-        measurements put into the iterate; (count,).
+    sigma : effective noise level that was measured before this step, ‖d_t‖ / √N; for `ascend` plus, in quadrature, the
+        noise that the measurements put into the iterate; (count,).
     predicted : the noise level that theory predicts (Eq. 5-6) for `ascend`, that the schedule sets for `recur`.
-    evaluations : denoiser calls per sample so far.
+    evaluations : of the denoiser, per sample so far; its derivative counts as another one.
     outcome : None while it runs; in the last state a sentence that says how it ended.
     """
 
@@ -60,7 +63,7 @@ class State:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise of `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`.
+    """The noise of `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`, one level for every two `evaluations`.
 
     A larger `rho` spends more of the evaluations at low noise.
 
@@ -83,11 +86,14 @@ class Schedule:
     antithetic: bool = True
 
     def sigmas(self) -> list[float]:
-        """The levels, one per evaluation, falling."""
-        check_positive(evaluations=self.evaluations, sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho)
+        """The levels, one per step, falling: a step takes an evaluation of the denoiser and one of its derivative."""
+        check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho)
+        if self.evaluations < 2 or self.evaluations % 2:
+            raise ValueError(f"evaluations must be 2, 4, 6..., as a step takes two, got {self.evaluations}")
         if self.sigma_L >= self.sigma_0:
             raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), self.evaluations)
+        steps = self.evaluations // 2
+        levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
         return [float(level) for level in levels**self.rho]
 
     def mixing(self) -> tuple[float, float]:
@@ -118,7 +124,7 @@ class Restoration:
     mean : their average, the estimate of least squared error, (1, C, H, W).
     std : their pixelwise standard deviation (zero for one sample), (1, C, H, W).
     history : one `Step` per iteration.
-    evaluations : denoiser calls per sample.
+    evaluations : of the denoiser, per sample.
     seconds : wall-clock time.
     outcome : a sentence that says how the run ended.
     """
@@ -251,18 +257,19 @@ def recur(
     seed: int = 0,
     noise: float | None = 0.0,
 ) -> Iterator[State]:
-    """Denoise, impose the measurements, add noise of the next lower level, and again.
+    """Estimate the image from the iterate and the measurements, add noise of the next lower level, and again.
 
-    The recursion of Wang, Yu & Zhang (DDNM, 2023), which needs no noise level as input here because the denoiser is
-    blind: a bias-free network scales with its input. It needs measurements: nothing else keeps the contrast of a
-    picture from fading, as a homogeneous prior likes every multiple equally. Parameters and states as in `ascend`.
+    With y = x + σ n the estimate is E[x | y, m] (`_Problem.condition`). The recursion is that of Wang, Yu & Zhang
+    (DDNM, 2023), whose estimate has its measured part replaced and leaves as it was what was not measured; for how much
+    that matters see experiments/README.md. It needs measurements: nothing else keeps the contrast of a picture from
+    fading, as a homogeneous prior likes every multiple equally. The denoiser must be differentiable. Parameters and
+    states as in `ascend`.
 
-    At a fixed σ this is Langevin dynamics with a step as large as can be. With `schedule.correlation` ½ it is the
-    scheme of Leimkuhler & Matthews (2013), for which a step of any size leaves Gaussian densities as they should be:
-    mean and variance of the samples become those of the posterior of a Gaussian prior as the schedule grows longer,
-    with and without noise in the measurements. With independent noise the variance tends to half of that. Block
-    averages of factor 4, Gaussian prior: with ½ the variance is .86, .93, .96 and .99 of the posterior's after 20, 50,
-    100 and 500 evaluations, with 0 it is .44, .47, .48 and .50; the mean is the same.
+    As E[x | y, m] = y + σ² ∇ log p(y | m), at a fixed σ this is Langevin dynamics with a step as large as can be. With
+    `schedule.correlation` ½ it is the scheme of Leimkuhler & Matthews (2013), for which a step of any size leaves
+    Gaussian densities as they should be: mean and variance of the samples become those of the posterior of a Gaussian
+    prior as the schedule grows longer, with and without noise in the measurements. With independent noise the variance
+    tends to half of that.
 
     schedule : noise levels; `default_schedule(operator, count)` if None.
     """
@@ -274,21 +281,18 @@ def recur(
     white = problem.white(range(count))
     y = problem.start(levels[0], white)
     for t, level in enumerate(levels, start=1):
-        last = t == len(levels)
-        # In the end, if y is less noisy than the measurements, they tell nothing more of the clean image.
-        following = (level if level >= problem.noise else 0.0) if last else levels[t]
-        x_hat = problem.denoise(y)
-        sigma = problem.measured_level(x_hat, y, level).cpu()
-        x_hat = problem.weigh(x_hat, level, following)
+        x_hat = problem.condition(y, level)
+        sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
-            yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the noise level rises; try another prior")
+            message = f"diverged at step {t}: the noise level rises; try another prior"
+            yield State(t, y, y, sigma, level, 2 * t, message)
             return
-        if last:
-            yield State(t, x_hat, x_hat, sigma, level, t, f"finished its {t} evaluations")
+        if t == len(levels):
+            yield State(t, x_hat, x_hat, sigma, level, 2 * t, f"finished its {2 * t} evaluations")
             return
         before, white = white, problem.white(range(count))
-        y = x_hat + problem.inject(own * white + earlier * before, level, following)
-        yield State(t, y, x_hat, sigma, level, t)
+        y = x_hat + levels[t] * (own * white + earlier * before)
+        yield State(t, y, x_hat, sigma, level, 2 * t)
 
 
 def estimate_noise(denoiser: Denoiser, operator: LinearOperator, measurements: Tensor, *, seed: int = 0) -> float:
@@ -320,7 +324,7 @@ def estimate_noise(denoiser: Denoiser, operator: LinearOperator, measurements: T
     exactly = torch.ones(1, device=problem.device)
     x_hat = torch.full((1, *problem.shape), 0.5, device=problem.device)
     above: tuple[float, float] | None = None  # the level before, and the estimate there less that level
-    for level in Schedule(default_schedule(operator).evaluations).sigmas():
+    for level in Schedule(2 * default_schedule(operator).evaluations).sigmas():
         y = problem.impose(x_hat + level * problem.white([0]), exactly)
         probe = 0.1 * level * problem.project(problem.white([0]))
         x_hat, moved = problem.evaluate(torch.cat([y, y + probe])).split(1)
@@ -350,18 +354,18 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
 
-    Twenty do where the measurements fix the coarse picture (block averages, low frequencies); where it has to form,
-    sixty equal the paper's settings, which take three to five hundred. The least-squares estimate of random rows is off
-    by nearly white noise, about as large as the picture's contrast, so their ascent starts at about that level.
+    Twenty do where the measurements fix the coarse picture (block averages, low frequencies). Where it has to form,
+    forty or sixty are better than the paper's settings, which take three to five hundred. The least-squares estimate of
+    random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion starts there.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
         case BlockAverage() | FourierRows():
             return Schedule(20, correlation=correlation)
         case StructuredRows() | DenseRows():
-            return Schedule(60, sigma_0=0.2, rho=5, correlation=correlation)
+            return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
         case _:
-            return Schedule(60, rho=5, correlation=correlation)
+            return Schedule(60, correlation=correlation)
 
 
 def restore(
@@ -463,7 +467,9 @@ class _Problem:
             )
         self.device = next(denoiser.parameters(), torch.empty(0)).device
         self.count = count
+        self.denoiser = denoiser
         self.evaluate_noise = Batched(denoiser)
+        self.condition_some = Batched(self._condition)
         self.operator = None if operator is None else operator.to(self.device)
         self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device)
         if not bool(torch.isfinite(self.measurements).all()):
@@ -508,6 +514,31 @@ class _Problem:
         x_hat = self.evaluate(y)
         return x_hat if self.noise else self.impose(x_hat, torch.ones(1, device=self.device))
 
+    def condition(self, y: Tensor, sigma: float) -> Tensor:
+        """The mean of x given the measurements and y = x + σ n: E[x | y, m].
+
+        Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y (Efron 2011). If p(x | y) is Gaussian, the mean
+        given m as well is x̂ + C M v, where (MᵀC M + s²) v = m - Mᵀx̂ (Rozet et al. 2024). Here v is one step of
+        steepest descent from zero, which takes one product with C, and the rest is as if C were σ²: without noise the
+        result agrees with the measurements exactly.
+        """
+        return self.condition_some(y, sigma)
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def _condition(self, y: Tensor, sigma: float) -> Tensor:
+        y = y.clone().requires_grad_()
+        x_hat = y - self.denoiser(y)
+        missing = self.missing(x_hat.detach())
+        # An exact denoiser's derivative is symmetric: the gradient of ⟨x̂, r⟩ is its product with r.
+        (gradient,) = torch.autograd.grad(x_hat, y, missing)
+        towards = sigma**2 * gradient
+        explained = self.project(towards) + self.noise**2 * missing
+        energy, total = inner(missing, missing), sigma**2 + self.noise**2
+        # The least counts where the derivative is next to nothing, or not that of an exact denoiser.
+        length = energy / torch.maximum(inner(missing, explained), 1e-3 * total * energy).clamp_min(1e-30)
+        return x_hat.detach() + length * towards + sigma**2 / total * (missing - length * explained)
+
     def weigh(self, x_hat: Tensor, sigma: Level, following: Level, h: float = 1) -> Tensor:
         """The estimate with its measured part weighed with noisy measurements.
 
@@ -539,10 +570,13 @@ class _Problem:
 
     def impose(self, image: Tensor, weight: Tensor) -> Tensor:
         """The image with κ of its measured part from the measurements: x + κ M (m - Mᵀx), with κ (1,) or (n,)."""
+        return image + weight.view(-1, 1, 1, 1) * self.missing(image)
+
+    def missing(self, image: Tensor) -> Tensor:
+        """What the image lacks of the measurements, M (m - Mᵀx)."""
         if self.operator is None:
-            return image
-        missing = self.operator.adjoint(self.measurements - self.operator.measure(image))
-        return image + weight.view(-1, 1, 1, 1) * missing
+            return torch.zeros_like(image)
+        return self.operator.adjoint(self.measurements - self.operator.measure(image))
 
     def project(self, image: Tensor) -> Tensor:
         """The part of the images that is measured."""
@@ -572,6 +606,11 @@ def opposites(count: int) -> Tensor:
     """Weights for pairs of samples with opposite noise: (count, ⌈count / 2⌉), for `count` = 3 1 0, -1 0, 0 1."""
     pairs = torch.eye(math.ceil(count / 2))
     return torch.stack([pairs, -pairs], dim=1).flatten(0, 1)[:count]
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each image of one batch with that of the other: (n, 1, 1, 1)."""
+    return (a * b).sum((1, 2, 3), keepdim=True)
 
 
 def check_positive(**parameters: float) -> None:

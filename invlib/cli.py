@@ -1151,7 +1151,7 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--samples", type=parse_count, help="how many answers to draw (default 1)")
     command.add_argument("--sampler", choices=list(ascent.SAMPLERS), help="default: fast")
-    command.add_argument("--evaluations", type=int, help="fast: denoiser calls per sample (default: the task's)")
+    command.add_argument("--evaluations", type=int, help="fast: of the denoiser, two a step (default: the task's)")
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
     command.add_argument(
         "--correlation",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,31 +52,31 @@ def set_threads(count: int | None = None) -> int:
     return torch.get_num_threads()
 
 
-CPU_PIXELS = 2**19
-"""Pixels, over the images of a batch, that a CPU works on at once: eight of 256×256. More are no faster there, and take
-memory in proportion."""
+CPU_PIXELS = 2**18
+"""Pixels, over the images of a batch, that a CPU works on at once: four of 256×256. More are no faster there, and take
+memory in proportion: with BF-CNN and its derivative 300 MB each."""
 
 
 class Batched:
-    """Calls a network on as many images at once as memory allows.
+    """Calls a function, such as a network, on as many images at once as memory allows.
 
     When a call runs out of memory, the batch is halved, for this call and for those that follow; with a single image
     the error is passed on as a `MemoryError` that says so.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
         self.size: int | None = None
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """`network(images)`, (batch, ...) to (batch, ...)."""
+    def __call__(self, images: Tensor, *arguments: Any) -> Tensor:
+        """`function(images, *arguments)`, (batch, ...) to (batch, ...)."""
         if self.size is None:
             self.size = len(images) if images.is_cuda else max(1, CPU_PIXELS // images[0, 0].numel())
         while True:
             size = min(self.size, len(images))
             try:
-                return torch.cat([self.network(part) for part in images.split(size)])
+                return torch.cat([self.function(part, *arguments) for part in images.split(size)])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -184,10 +184,10 @@ def test_bench_averages_over_a_folder(capsys, tmp_path):
         "--samples",
         2,
         "--evaluations",
-        5,
+        6,
     )
     singles = [
-        run(capsys, "restore", f"data/{name}.png", "--task", "super-resolution", "--samples", 2, "--evaluations", 5)
+        run(capsys, "restore", f"data/{name}.png", "--task", "super-resolution", "--samples", 2, "--evaluations", 6)
         for name in ("coffee", "chelsea")
     ]
     assert row["images"] == 2
@@ -255,7 +255,7 @@ def test_weights_list_and_verify_what_is_shipped(capsys):
 
 
 def test_without_json_the_result_is_for_people(capsys, picture):
-    arguments = ["--task", "inpainting", "--mask", str(picture), "--evaluations", "3"]
+    arguments = ["--task", "inpainting", "--mask", str(picture), "--evaluations", "4"]
     assert main(["restore", str(picture), *arguments]) == 0
     out = capsys.readouterr().out
     assert "psnr: " in out
@@ -331,7 +331,7 @@ def example_run() -> dict:
         "sampler": "fast",
         "samples": 2,
         "seed": 1,
-        "evaluations": 5,
+        "evaluations": 6,
         "sigma_0": 1,
         "sigma_L": 0.02,
         "rho": 3.0,
@@ -348,7 +348,7 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
     operator = BlockAverage(x.shape[1:], 4)
     expected = restore(
         checkpoints.load("bf-unet-color"), operator, operator.measure(x), count=2, seed=1,
-        schedule=Schedule(5, sigma_L=0.02, correlation=0.0, antithetic=False),
+        schedule=Schedule(6, sigma_L=0.02, correlation=0.0, antithetic=False),
     )  # fmt: skip
     assert torch.equal(images.load_image(row["files"][1]), images.quantise(expected.samples[1:]))
 

@@ -106,8 +106,8 @@ def measure_convergence(prior_name: str, settings: Row, count: int, watch: Watch
 # What evaluations and samples are worth
 
 CONVERGENCE: tuple[tuple[Problem, tuple[int, ...]], ...] = (
-    (super_resolution("set5", 4), (5, 10, 20, 50, 100)),
-    (low_pass(0.1), (5, 10, 20, 50, 100)),
+    (super_resolution("set5", 4), (4, 10, 20, 50, 100)),
+    (low_pass(0.1), (4, 10, 20, 50, 100)),
     (random_rows(0.1), (20, 50, 100, 200)),
 )
 """Problems, and the evaluations of the fast sampler."""

@@ -163,15 +163,16 @@ def seed(help: str = SEED) -> int:
 
 def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the fast sampler's schedule."""
-    address.remember("evaluations", ours["evaluations"], range(3, 201))
+    address.remember("evaluations", ours["evaluations"], range(4, 201, 2))
     count = st.slider(
         "Evaluations",
-        3,
+        4,
         200,
+        step=2,
         key="evaluations",
         persist_state="page",
-        help="How many times each sample is denoised. Fewer is quicker and leaves edges soft; more adds fine texture, "
-        "and beyond a hundred you will hardly see a difference.",
+        help="How often the network runs for each sample: a step denoises, and asks how the estimate depends on its "
+        "input. Fewer is quicker and leaves edges soft; beyond a hundred you will hardly see a difference.",
     )
     correlation = level(
         "Noise correlation",

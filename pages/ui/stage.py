@@ -228,7 +228,7 @@ def compose(problem: Problem, settings: Settings, submission: Submission[Forming
         progress=1.0,
         evaluations=history["evaluations"],
         sigma=history["sigma"],
-        forecast=history["predicted"],
+        forecast=np.repeat(history["predicted"], np.diff(history["evaluations"], prepend=0)).tolist(),
     )
 
 

@@ -59,7 +59,7 @@ def test_the_first_visit_shows_a_saved_run(open_page: Callable[..., AppTest], na
 
 
 def test_what_is_painted_is_missing(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("inpainting", samples="1", evaluations="3")
+    page = open_page("inpainting", samples="1", evaluations="4")
     assert "69 747 of 76 800 numbers kept" in text(page), "the scribble of the example"
     content = png(32, 32)
     upload(page, content)
@@ -76,13 +76,13 @@ def test_what_is_painted_is_missing(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_an_object_is_removed_without_scores(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("inpainting", mode="remove", samples="1", evaluations="3")
+    page = open_page("inpainting", mode="remove", samples="1", evaluations="4")
     assert page.button(key="run").disabled, "nothing is painted yet"
     assert "Nothing is painted over yet" in text(page)
 
 
 def test_a_sweep_to_its_end(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("compressive_sensing", samples="1", evaluations="3")
+    page = open_page("compressive_sensing", samples="1", evaluations="4")
     upload(page, png(24, 24))
     page.button(key="start sweep compressive-sensing").click().run()
     job = page.session_state["sweep compressive-sensing"]
@@ -112,7 +112,7 @@ def test_a_page_keeps_its_settings_while_another_is_open(open_page: Callable[...
 
 
 def test_a_change_starts_a_run_if_asked_to(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("deblurring", samples="1", evaluations="3")
+    page = open_page("deblurring", samples="1", evaluations="4")
     upload(page, png(24, 24))
     page.toggle(key="live").set_value(True).run()
     first = submission(page, "deblurring").job

@@ -72,7 +72,7 @@ def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..
 
 
 def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(sampler="fast", evaluations="5")
+    page = open_page(sampler="fast", evaluations="6")
     buttons = {button.label: button for button in page.button}
     buttons["Paper's defaults"].click().run()
     address = page.query_params
@@ -84,7 +84,7 @@ def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(samples="2", evaluations="3", seed="5")
+    page = open_page(samples="2", evaluations="4", seed="5")
     upload(page, png(24, 32))
     assert "144 of 2 304 numbers kept" in text(page)
     run = run_to_the_end(page, TASK)
@@ -93,7 +93,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
     assert len(run.samples) == 2
     assert not np.array_equal(*run.samples)
     done = run.parameters
-    assert done["evaluations"] == 3
+    assert done["evaluations"] == 4
     assert done["mean"]["psnr"] > done["input"]["psnr"], "a smooth picture gains by restoration"
     assert done["each"]["psnr_averages"][1] == pytest.approx(done["mean"]["psnr"], abs=1e-3)
     assert len(done["each"]["ssim_samples"]) == 2
@@ -103,7 +103,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
 
 
 def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(mode="enlarge", samples="1", evaluations="3")
+    page = open_page(mode="enlarge", samples="1", evaluations="4")
     upload(page, png(9, 12))
     assert "324 of 5 184 numbers kept" in text(page)
     run = run_to_the_end(page, TASK)
