@@ -161,11 +161,17 @@ def cpu_name() -> str:
 
 
 def version() -> str:
-    """The library's version and, in a clone of its repository, the commit, marked when files have changed since."""
+    """The library's version and, in a clone of its repository, the commit, marked when code has changed since."""
     root = Path(__file__).resolve().parents[2]
     number: str = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     if shutil.which("git") is None or not (root / ".git").exists():
         return number
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"{number}+{done.stdout.strip()}" if done.returncode == 0 else number
+    commit = git(root, "rev-parse", "--short", "HEAD")
+    changes = git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!**/results/*.jsonl")
+    return number if commit is None else f"{number}+{commit}{'-dirty' if changes else ''}"
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What git says of a clone; None if it fails."""
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

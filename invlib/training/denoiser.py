@@ -53,7 +53,9 @@ class Recipe(Optimisation):
     folded: bool = False
 
     def build(self) -> Denoiser:
-        """The network, with random weights."""
+        """The network, with random weights. ValueError if it is to be folded and has no scales."""
+        if self.folded and self.architecture != "BFCNN":
+            raise ValueError(f"only BFCNN has scales that can be folded: leave folded out for {self.architecture}")
         return ARCHITECTURES[self.architecture](self.channels, **({"folded": True} if self.folded else {}))
 
 
