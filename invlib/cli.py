@@ -1058,6 +1058,7 @@ EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "
 """Options of an experiment that are those of `Options`."""
 
 ABOUT = {
+    "denoisers": "PSNR of the shipped denoisers against the noise level",
     "figure1": "noise level against its prediction, and the steps that samples take to converge",
     "convergence": "PSNR against samples averaged, evaluations and seconds",
     "robustness": "PSNR of the paper's sampler over h0 and beta",

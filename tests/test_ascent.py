@@ -326,6 +326,24 @@ def test_one_step_of_descent_explains_one_measurement(noise):
     torch.testing.assert_close(estimate.flatten(1), expected, atol=1e-4, rtol=0)
 
 
+class Opaque(Denoiser):
+    """A denoiser whose derivative is not known: every image is a quarter of what is seen."""
+
+    @torch.no_grad()
+    def estimate_noise(self, y):
+        return 0.75 * y
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_without_a_derivative_only_the_measured_part_is_corrected(noise):
+    operator, y, sigma = BlockAverage(SIXTEEN, 4), torch.rand(2, *SIXTEEN), 0.2
+    measurements = torch.rand(1, 1, 4, 4)
+    estimate = _Problem(Opaque(1), operator, measurements, None, 2, 0, noise).condition(y, sigma)
+    gain = sigma**2 / (sigma**2 + noise**2)
+    expected = y / 4 + gain * operator.adjoint(measurements - operator.measure(y / 4))
+    torch.testing.assert_close(estimate, expected)
+
+
 class KnownLevel(Denoiser):
     """The exact denoiser of a Gaussian prior that is told the noise level."""
 

@@ -35,8 +35,8 @@ REST = r"""
 """
 
 FAST = r"""
-The **fast** sampler takes whole steps, $h = 1$, and adds noise of the next lower level of a fixed list: the same walk in
-a tenth of the evaluations. Its measurements also correct what was *not* measured. How the errors of the estimate go
+The **fast** sampler takes whole steps, $h = 1$, and adds noise of the next lower level of a fixed list: the same walk
+in a tenth of the evaluations. Its measurements also correct what was *not* measured. How the errors of the estimate go
 together is in the denoiser's derivative, $C = \sigma^2\, \partial \hat{x} / \partial y$, and so in place of step 2 the
 estimate becomes
 
