@@ -354,14 +354,15 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
 
-    Twenty do where the measurements fix the coarse picture (block averages, low frequencies). Where it has to form,
+    Twenty do where the measurements fix the coarse picture (block averages, low frequencies), and little fine detail is
+    left to find below a noise of .02. Where it has to form,
     forty or sixty are better than the paper's settings, which take three to five hundred. The least-squares estimate of
     random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion starts there.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
         case BlockAverage() | FourierRows():
-            return Schedule(20, correlation=correlation)
+            return Schedule(20, sigma_L=0.02, correlation=correlation)
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
         case _:

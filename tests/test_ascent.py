@@ -220,7 +220,7 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
 def test_a_sample_alone_has_no_correlation_to_spread_it():
     operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator, 1).correlation == 0
-    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20)
+    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20, sigma_L=0.02)
     assert Schedule().correlation > 0
 
 

@@ -84,7 +84,7 @@ def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(samples="2", evaluations="4", seed="5")
+    page = open_page(samples="2", evaluations="12", seed="5")
     upload(page, png(24, 32))
     assert "144 of 2 304 numbers kept" in text(page)
     run = run_to_the_end(page, TASK)
@@ -93,7 +93,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
     assert len(run.samples) == 2
     assert not np.array_equal(*run.samples)
     done = run.parameters
-    assert done["evaluations"] == 4
+    assert done["evaluations"] == 12
     assert done["mean"]["psnr"] > done["input"]["psnr"], "a smooth picture gains by restoration"
     assert done["each"]["psnr_averages"][1] == pytest.approx(done["mean"]["psnr"], abs=1e-3)
     assert len(done["each"]["ssim_samples"]) == 2
