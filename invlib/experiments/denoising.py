@@ -44,7 +44,7 @@ def denoising(
 
 SETS = {
     "set5": ("bf-unet-color", "bf-cnn-color"),
-    "set12": ("bf-unet-gray", "bf-cnn-gray", "bf-recurrent-gray"),
+    "set12": ("bf-unet-gray", "bf-cnn-gray", "bf-recurrent-gray", "bf-dense-gray"),
 }
 """Pictures, and the shipped priors for their colours."""
 

@@ -23,7 +23,7 @@ PAPER: dict[str, Any] = {"sampler": "paper", "h0": 0.01, "beta": 0.01, "sigma_0"
 """Kadkhodaie & Simoncelli (2021), for every inverse problem."""
 
 
-SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
+SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]
 SIGMAS_L = [0.005, 0.01, 0.02, 0.05, 0.1]
 CORRELATIONS = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]
 
