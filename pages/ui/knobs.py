@@ -83,7 +83,7 @@ def percent(value: float) -> str:
 
 def settings(problem: Problem) -> Settings:
     """How to solve a problem: samples and sampler in view, everything else folded away."""
-    count = samples(4)
+    count = samples(4, on_change=forget_correlation)
     sampler = choice(
         "Sampler",
         "sampler",
@@ -93,7 +93,7 @@ def settings(problem: Problem) -> Settings:
         on_change=lambda: forget("sigma_0", "sigma_L"),
     )
     steps = step_sizes(PAPER) if sampler == "paper" else {}
-    ours = ours_for(problem)
+    ours = ours_for(problem, count)
     with st.expander("Advanced", icon=":material/tune:"):
         presets(ours, PAPER)
         arguments = steps | (noise_levels(PAPER) if sampler == "paper" else schedule(ours))
@@ -102,10 +102,10 @@ def settings(problem: Problem) -> Settings:
     return Settings(chosen, sampler, count, number, arguments)
 
 
-def ours_for(problem: Problem) -> dict[str, Any]:
-    """Our defaults for a problem: the fast sampler, and its schedule for what was measured."""
+def ours_for(problem: Problem, count: int) -> dict[str, Any]:
+    """Our defaults for a problem: the fast sampler, and its schedule for what was measured and so many samples."""
     assert problem.operator is not None
-    return {"sampler": "fast", **asdict(default_schedule(problem.operator))}
+    return {"sampler": "fast", **asdict(default_schedule(problem.operator, count))}
 
 
 def sampling(kind: Kind, interpolate: bool) -> tuple[int, Settings]:
@@ -141,16 +141,29 @@ def forget(*keys: str) -> None:
         st.session_state.pop(key, None)
 
 
+def forget_correlation() -> None:
+    """The default is another one for a sample that stands alone."""
+    if st.session_state["samples"] == 1 or st.session_state.get("correlation") == 0:
+        forget("correlation")
+
+
 SAMPLES = (
     "How many answers to draw. They differ where the picture leaves room for guessing, and their average is smoother "
     "and closer to the truth than any of them. Time grows with their number."
 )
 
 
-def samples(default: int, most: int = 8, *, least: int = 1, help: str = SAMPLES) -> int:
+def samples(
+    default: int,
+    most: int = 8,
+    *,
+    least: int = 1,
+    help: str = SAMPLES,
+    on_change: Callable[[], None] | None = None,
+) -> int:
     """How many answers."""
     address.remember("samples", default, range(least, most + 1))
-    return st.slider("Samples", least, most, key="samples", help=help)
+    return st.slider("Samples", least, most, key="samples", help=help, on_change=on_change)
 
 
 SEED = "Where the noise starts from: another seed gives other answers, the same seed the same ones."

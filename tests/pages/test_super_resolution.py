@@ -83,6 +83,18 @@ def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
     assert "h0" not in page.query_params
 
 
+def test_a_sample_that_stands_alone_takes_no_correlation(open_page: Callable[..., AppTest]) -> None:
+    page = open_page()
+    assert page.query_params["correlation"] == "0.5"
+    page.slider(key="samples").set_value(1).run()
+    assert page.query_params["correlation"] == "0.0"
+    page.slider(key="samples").set_value(3).run()
+    assert page.query_params["correlation"] == "0.5"
+    page.select_slider(key="correlation").set_value(0.3).run()
+    page.slider(key="samples").set_value(8).run()
+    assert page.query_params["correlation"] == "0.3", "a choice is kept"
+
+
 def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) -> None:
     page = open_page(samples="2", evaluations="12", seed="5")
     upload(page, png(24, 32))
