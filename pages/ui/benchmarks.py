@@ -128,7 +128,10 @@ def convergence() -> Settings:
 def curves(rows: Sequence[Row]) -> None:
     names = {length(row): row for row in rows}
     st.header("Samples averaged")
-    st.caption("Each sample is one of the pictures that fit; the more are averaged, the closer to the truth.")
+    st.caption(
+        "Each sample is one of the pictures that fit; the more are averaged, the closer to the truth. "
+        f"{measured_on(rows)}"
+    )
     described = [f"with {name} {row['mean']['psnr']:.2f} dB" for name, row in names.items()]
     alt = f"PSNR of the average of all samples: {', '.join(described)}"
     st.plotly_chart(benchmark_plots.averages(names), key="averages", config=plots.CONFIG, alt=alt)
@@ -142,6 +145,12 @@ def curves(rows: Sequence[Row]) -> None:
         points = [f"{row['mean']['psnr']:.2f} dB at {row[cost]:g} {cost}" for row in names.values()]
         alt = f"PSNR of the average: {', '.join(points)}"
         column.plotly_chart(figure, key=cost, config=plots.CONFIG, alt=alt)
+
+
+def measured_on(rows: Sequence[Row]) -> str:
+    """Which pictures rows are of, in a sentence."""
+    names = list(dict.fromkeys(name for row in rows for name in row["pictures"]))
+    return f"Pictures: {benchmark_rows.pictures(rows[0])} ({', '.join(names)})."
 
 
 def length(row: Row) -> str:
@@ -161,7 +170,7 @@ def robustness() -> None:
     worst = min(rows, key=lambda row: row["mean"]["psnr"])
     st.caption(
         f"PSNR of the average of {plural(best['samples'], 'sample')} in dB, Set5, 4:1, and below it the evaluations "
-        "that a sample took."
+        f"that a sample took. {measured_on(rows)}"
     )
     alt = f"PSNR over h₀ and β: from {at(worst)} to {at(best)}"
     st.plotly_chart(benchmark_plots.robustness(rows), key="robustness", config=plots.CONFIG, alt=alt)
