@@ -38,10 +38,9 @@ FAST = r"""
 The **fast** sampler takes whole steps, $h = 1$, and adds noise of the next lower level of a fixed list: the same walk
 in a tenth of the evaluations. Its measurements also correct what was *not* measured. How the errors of the estimate go
 together is in the denoiser's derivative, $C = \sigma^2\, \partial \hat{x} / \partial y$, and so in place of step 2 the
-estimate becomes
+estimate becomes $\hat{x} + C M v$, with one step towards the $v$ that solves
 
-$$\hat{x} + C M v, \quad \text{with one step towards the } v \text{ that solves} \quad
-M^\mathsf{T} C M\, v = m - M^\mathsf{T} \hat{x}.$$
+$$M^\mathsf{T} C M\, v = m - M^\mathsf{T} \hat{x}$$
 """
 
 SLIDERS = r"""
