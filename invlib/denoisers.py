@@ -21,7 +21,7 @@ class Denoiser(nn.Module):
     """A blind denoiser: `net(y) -> noise estimate`.
 
     Subclasses implement `estimate_noise` for sides that are multiples of `multiple`; any other size is padded by
-    replication here and cropped again. The network runs in the precision of its weights; the result is float32.
+    reflection here and cropped again. The network runs in the precision of its weights; the result is float32.
 
     Attributes
     ----------
