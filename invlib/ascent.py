@@ -261,9 +261,9 @@ def recur(
 
     With y = x + σ n the estimate is E[x | y, m] (`_Problem.condition`). The recursion is that of Wang, Yu & Zhang
     (DDNM, 2023), whose estimate has its measured part replaced and leaves as it was what was not measured; for how much
-    that matters see experiments/README.md. It needs measurements: nothing else keeps the contrast of a picture from
-    fading, as a homogeneous prior likes every multiple equally. The denoiser must be differentiable. Parameters and
-    states as in `ascend`.
+    that matters see experiments/README.md. For a denoiser that autograd cannot see it is theirs. It needs measurements:
+    nothing else keeps the contrast of a picture from fading, as a homogeneous prior likes every multiple equally.
+    Parameters and states as in `ascend`.
 
     As E[x | y, m] = y + σ² ∇ log p(y | m), at a fixed σ this is Langevin dynamics with a step as large as can be. With
     `schedule.correlation` ½ it is the scheme of Leimkuhler & Matthews (2013), for which a step of any size leaves
@@ -355,9 +355,10 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies), and little fine detail is
-    left to find below a noise of .02. Where it has to form,
-    forty or sixty are better than the paper's settings, which take three to five hundred. The least-squares estimate of
-    random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion starts there.
+    left to find below a noise of .02. Where it has to form it takes forty or sixty; the paper's settings take three to
+    five hundred, for less on random rows and pixels and a little more on a hole (experiments/README.md). The
+    least-squares estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their
+    recursion starts there.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:

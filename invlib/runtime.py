@@ -53,8 +53,8 @@ def set_threads(count: int | None = None) -> int:
 
 
 CPU_PIXELS = 2**18
-"""Pixels, over the images of a batch, that a CPU works on at once: four of 256×256. More are no faster there, and take
-memory in proportion: with BF-CNN and its derivative 300 MB each."""
+"""Pixels, over the images of a batch, that a CPU works on at once: four of 256×256. More are hardly faster there, and
+take memory in proportion: with BF-CNN and its derivative 200 MB each."""
 
 
 class Batched:

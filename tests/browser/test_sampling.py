@@ -59,7 +59,7 @@ def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], scr
     button.click()
     page.get_by_text(re.compile(r"β = [\d.]+, evaluation \d+")).wait_for()
     button.wait_for()  # it stands where Stop stood
-    # For a moment the captions of the run and of its result stand side by side.
+    # Captions of two moments of the run were seen side by side, with 69 and with 80 evaluations.
     expect(page.get_by_text(re.compile(r"β = 0.05: \d+ evaluations"))).to_have_count(1, timeout=30_000)
     page.get_by_alt_text("A sample with β = 1").wait_for()
     settle(page, screenshots / "sampling-betas.png")
