@@ -287,6 +287,7 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         learning_rate=options.learning_rate,
         warmup=options.warmup,
         ema=options.ema,
+        uniform=options.uniform,
         folded=options.folded,
         seed=options.seed,
     )
@@ -947,6 +948,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--warmup", type=int, default=200, help="steps in which the learning rate rises")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights")
+    command.add_argument(
+        "--uniform",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the noise levels, uniform on [0, 1]; the others are log-uniform (default 0.5)",
+    )
     command.add_argument("--folded", action="store_true", help="end a run of BFCNN: --start from its folded checkpoint")
     command.add_argument(
         "--start", metavar="PRIOR", help="start from this checkpoint (colour or grey) instead of random weights"

@@ -178,30 +178,35 @@ class BFUNet(Denoiser):
     noise.
 
     Four neighbouring pixels become channels (`pixel_unshuffle`), so the widest activations are a quarter of the image's
-    size. Each scale has `blocks` residual blocks on the way down and up; skips add.
+    size. Each scale has as many residual blocks on the way up as on the way down; skips add.
 
     Parameters
     ----------
     channels : channels of the image.
     width : channels at each scale, finest first.
-    blocks : residual blocks per scale and direction.
+    blocks : residual blocks in each direction, at each scale, finest first; one number is for all scales.
     """
 
-    def __init__(self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int = 2) -> None:
+    def __init__(
+        self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int | Sequence[int] = (4, 2, 2)
+    ) -> None:
         super().__init__(channels)
+        blocks = [blocks] * len(width) if isinstance(blocks, int) else list(blocks)
+        if len(blocks) != len(width):
+            raise ValueError(f"blocks must be one number, or one for each of {len(width)} scales, got {blocks}")
         self.arguments = {"channels": channels, "width": list(width), "blocks": blocks}
         self.multiple = 2 ** len(width)
         steps = list(itertools.pairwise(width))
 
-        def stage(size: int) -> nn.Sequential:
-            return nn.Sequential(*(ResidualBlock(size) for _ in range(blocks)))
+        def stage(scale: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(width[scale]) for _ in range(blocks[scale])))
 
         self.stem = conv(4 * channels, width[0])
-        self.enc = nn.ModuleList(stage(fine) for fine, _ in steps)
+        self.enc = nn.ModuleList(stage(scale) for scale in range(len(steps)))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in steps)
-        self.mid = stage(width[-1])
+        self.mid = stage(-1)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False) for fine, coarse in steps)
-        self.dec = nn.ModuleList(stage(fine) for fine, _ in steps)
+        self.dec = nn.ModuleList(stage(scale) for scale in range(len(steps)))
         self.head = conv(width[0], 4 * channels)
 
     def estimate_noise(self, y: Tensor) -> Tensor:

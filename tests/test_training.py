@@ -94,6 +94,16 @@ def test_colour_starts_as_the_grey_network_on_grey_pictures():
     torch.testing.assert_close(colour(y.expand(-1, 3, -1, -1)), grey(y).expand(-1, 3, -1, -1), rtol=1e-3, atol=1e-7)
 
 
+def test_a_unet_starts_as_one_of_fewer_blocks():
+    torch.manual_seed(0)
+    small, large = BFUNet(1, (16, 32), 1), BFUNet(1, (16, 32), (3, 2))
+    y = torch.rand(2, 1, 16, 16)
+    warm_start(large, small, y)
+    torch.testing.assert_close(large(y), small(y), rtol=1e-3, atol=1e-7)
+    with pytest.raises(ValueError, match="more layers"):
+        warm_start(small, large, y)
+
+
 def test_a_folded_network_starts_as_the_same_function():
     torch.manual_seed(0)
     folded = BFCNN(1, depth=5, width=8).eval().fold()
@@ -118,10 +128,11 @@ def test_a_run_can_end_folded(photographs, tmp_path):
     assert net.folded
 
 
-def test_half_of_the_noise_levels_are_uniform_and_half_log_uniform():
-    sigmas = draw_sigmas(20_000, 0.005, torch.Generator().manual_seed(0)).flatten()
-    uniform, log_uniform = sigmas[::2], sigmas[1::2].log() / np.log(0.005)
-    for fractions in (uniform, log_uniform):
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_share_of_the_noise_levels_is_uniform_and_the_rest_log_uniform(share):
+    sigmas = draw_sigmas(40_000, 0.005, share, torch.Generator().manual_seed(0)).flatten()
+    uniform, log_uniform = sigmas.split([int(share * 40_000), 40_000 - int(share * 40_000)])
+    for fractions in (uniform, log_uniform.log() / np.log(0.005)):
         assert 0 <= float(fractions.min()) < 0.001
         assert 0.999 < float(fractions.max()) <= 1
         assert float(fractions.mean()) == pytest.approx(0.5, abs=0.01)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invlib import runtime
-from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser
+from invlib.denoisers import ARCHITECTURES, BFCNN, BFUNet, Denoiser, ResidualBlock
 from invlib.training.data import Crops, load_training_set
 from invlib.training.run import (
     Optimisation,
@@ -36,9 +36,9 @@ VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 class Recipe(Optimisation):
     """Everything that a run depends on besides the pictures.
 
-    Half of the noise levels are uniform on [0, 1] and half log-uniform from `sigma_min` to 1, so that the fine end,
-    where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is divided by σ + .02:
-    a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
+    A part of the noise levels, `uniform`, is uniform on [0, 1] and the rest log-uniform from `sigma_min` to 1, so that
+    the fine end, where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is divided
+    by σ + .02: a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
 
     On BF-CNN Muon needs less than half the steps of AdamW (see training/README.md).
 
@@ -50,6 +50,7 @@ class Recipe(Optimisation):
     channels: int = 3
     crop: int = 64
     sigma_min: float = 0.005
+    uniform: float = 0.5
     folded: bool = False
 
     def build(self) -> Denoiser:
@@ -70,18 +71,18 @@ class Progress:
     psnr: dict[str, float] | None = None
 
 
-def draw_sigmas(count: int, sigma_min: float, generator: torch.Generator) -> Tensor:
-    """Noise levels for a batch, half uniform and half log-uniform: (count, 1, 1, 1)."""
-    uniform, exponent = torch.rand(2, count, generator=generator, device=generator.device)
-    even = torch.arange(count, device=generator.device) % 2 == 0
-    return torch.where(even, uniform, sigma_min**exponent).view(-1, 1, 1, 1)
+def draw_sigmas(count: int, sigma_min: float, uniform: float, generator: torch.Generator) -> Tensor:
+    """Noise levels for a batch, the share `uniform` uniform and the rest log-uniform: (count, 1, 1, 1)."""
+    fraction, exponent = torch.rand(2, count, generator=generator, device=generator.device)
+    first = torch.arange(count, device=generator.device) < uniform * count
+    return torch.where(first, fraction, sigma_min**exponent).view(-1, 1, 1, 1)
 
 
 def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """The noisy crops of a step, their noise, and its level: (batch, C, H, W) twice, (batch, 1, 1, 1)."""
     x = crops.batch(step, recipe.batch)
     generator = torch.Generator(x.device).manual_seed(recipe.seed * 1_000_003 + step)
-    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, generator)
+    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator)
     noise = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     return (x + noise).contiguous(memory_format=torch.channels_last), noise, sigma
 
@@ -90,7 +91,8 @@ def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
     """Start from another network of the same architecture, also across colour and grey.
 
     From colour to grey the first layer is summed and the last averaged over the colours (a grey picture is a colour
-    picture with equal channels); from grey to colour each colour gets an equal share.
+    picture with equal channels); from grey to colour each colour gets an equal share. Residual blocks of a U-Net that
+    the other does not have begin as the identity.
 
     Parameters
     ----------
@@ -102,7 +104,12 @@ def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
         first, last = (key for key in state if state[key].shape != net.state_dict()[key].shape)
         state[first] = mix_colours(state[first], source.channels, net.channels, dim=1) * source.channels / net.channels
         state[last] = mix_colours(state[last], source.channels, net.channels, dim=0)
-    net.load_state_dict(state, strict=not isinstance(net, BFCNN))
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    if unexpected:
+        raise ValueError(f"the network to start from has more layers than the new one: {', '.join(unexpected[:3])}...")
+    for name, block in net.named_modules():
+        if isinstance(block, ResidualBlock) and f"{name}.b.weight" in missing:
+            nn.init.zeros_(block.b.weight)
     if isinstance(net, BFCNN) and isinstance(source, BFCNN) and source.folded and not net.folded:
         net.set_scales(y)
 
