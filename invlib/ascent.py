@@ -4,8 +4,9 @@
 the same quality in a fixed, much smaller number of evaluations. Both are generators of `State`: the caller shows,
 records or stops iterating, which is cancelling. `restore` and `sample` drain one.
 
-`recur` conditions every estimate on the measurements by the denoiser's derivative, which says how what was measured
-goes with what was not. `ascend` replaces the measured part of the estimate, as the paper does, and leaves the rest.
+`recur` conditions every estimate on the measurements, by the denoiser's derivative unless its schedule goes without:
+that says how what was measured goes with what was not. `ascend` replaces the measured part of the estimate, as the
+paper does, and leaves the rest.
 
 The paper measures without noise. Here the measurements may hold white Gaussian noise, m = Mᵀx + s n, whose level s is
 known or estimated (`estimate_noise`). For `recur` that is one more term. In `ascend` the noise of the iterate y
@@ -31,7 +32,15 @@ import torch
 from torch import Tensor
 
 from invlib.denoisers import Denoiser
-from invlib.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, StructuredRows, check_shape
+from invlib.operators import (
+    BlockAverage,
+    DenseRows,
+    FourierRows,
+    LinearOperator,
+    Mask,
+    StructuredRows,
+    check_shape,
+)
 from invlib.runtime import Batched
 
 
@@ -63,9 +72,10 @@ class State:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise of `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`, one level for every two `evaluations`.
+    """The steps of `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`, one level a step.
 
-    A larger `rho` spends more of the evaluations at low noise.
+    A larger `rho` spends more of the `evaluations` at low noise. With `derivative` a step takes two of them, the
+    denoiser's and that of its derivative, by which the measurements correct what was not measured; without, one.
 
     `correlation` is that of each step's noise with the noise of the step before, 0 to ½. 0 is the usual recursion; its
     samples have half the posterior's variance, however many evaluations there are, because a denoised image is an
@@ -84,15 +94,23 @@ class Schedule:
     rho: float = 3.0
     correlation: float = 0.5
     antithetic: bool = True
+    derivative: bool = True
+
+    @property
+    def cost(self) -> int:
+        """Evaluations a step."""
+        return 2 if self.derivative else 1
 
     def sigmas(self) -> list[float]:
-        """The levels, one per step, falling: a step takes an evaluation of the denoiser and one of its derivative."""
+        """The levels, one per step, falling."""
         check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho)
-        if self.evaluations < 2 or self.evaluations % 2:
+        if self.derivative and (self.evaluations < 2 or self.evaluations % 2):
             raise ValueError(f"evaluations must be 2, 4, 6..., as a step takes two, got {self.evaluations}")
+        if self.evaluations < 1:
+            raise ValueError(f"evaluations must be at least 1, got {self.evaluations}")
         if self.sigma_L >= self.sigma_0:
             raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        steps = self.evaluations // 2
+        steps = self.evaluations // self.cost
         levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
         return [float(level) for level in levels**self.rho]
 
@@ -260,16 +278,16 @@ def recur(
     """Estimate the image from the iterate and the measurements, add noise of the next lower level, and again.
 
     With y = x + σ n the estimate is E[x | y, m] (`_Problem.condition`). The recursion is that of Wang, Yu & Zhang
-    (DDNM, 2023), whose estimate has its measured part replaced and leaves as it was what was not measured; for how much
-    that matters see experiments/README.md. For a denoiser that autograd cannot see it is theirs. It needs measurements:
-    nothing else keeps the contrast of a picture from fading, as a homogeneous prior likes every multiple equally.
-    Parameters and states as in `ascend`.
+    (DDNM, 2023), whose estimate has its measured part replaced and leaves as it was what was not measured: theirs is
+    what comes out without the derivative, or for a denoiser that autograd cannot see. For how much that matters see
+    experiments/README.md. It needs measurements: nothing else keeps the contrast of a picture from fading, as a
+    homogeneous prior likes every multiple equally. Parameters and states as in `ascend`.
 
-    As E[x | y, m] = y + σ² ∇ log p(y | m), at a fixed σ this is Langevin dynamics with a step as large as can be. With
-    `schedule.correlation` ½ it is the scheme of Leimkuhler & Matthews (2013), for which a step of any size leaves
-    Gaussian densities as they should be: mean and variance of the samples become those of the posterior of a Gaussian
-    prior as the schedule grows longer, with and without noise in the measurements. With independent noise the variance
-    tends to half of that.
+    As E[x | y, m] = y + σ² ∇ log p(y | m), with the derivative this is, at a fixed σ, Langevin dynamics with a step as
+    large as can be. With `schedule.correlation` ½ it is the scheme of Leimkuhler & Matthews (2013), for which a step of
+    any size leaves Gaussian densities as they should be: mean and variance of the samples become those of the posterior
+    of a Gaussian prior as the schedule grows longer, with and without noise in the measurements. With independent noise
+    the variance tends to half of that.
 
     schedule : noise levels; `default_schedule(operator, count)` if None.
     """
@@ -281,18 +299,19 @@ def recur(
     white = problem.white(range(count))
     y = problem.start(levels[0], white)
     for t, level in enumerate(levels, start=1):
-        x_hat = problem.condition(y, level)
+        x_hat = problem.condition(y, level) if schedule.derivative else problem.replace(y, level)
+        evaluations = t * schedule.cost
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             message = f"diverged at step {t}: the noise level rises; try another prior"
-            yield State(t, y, y, sigma, level, 2 * t, message)
+            yield State(t, y, y, sigma, level, evaluations, message)
             return
         if t == len(levels):
-            yield State(t, x_hat, x_hat, sigma, level, 2 * t, f"finished its {2 * t} evaluations")
+            yield State(t, x_hat, x_hat, sigma, level, evaluations, f"finished its {evaluations} evaluations")
             return
         before, white = white, problem.white(range(count))
         y = x_hat + levels[t] * (own * white + earlier * before)
-        yield State(t, y, x_hat, sigma, level, 2 * t)
+        yield State(t, y, x_hat, sigma, level, evaluations)
 
 
 def estimate_noise(denoiser: Denoiser, operator: LinearOperator, measurements: Tensor, *, seed: int = 0) -> float:
@@ -356,9 +375,9 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies), and little fine detail is
     left to find below a noise of .02. Where it has to form it takes forty or sixty; the paper's settings take three to
-    five hundred, for less on random rows and pixels and a little more on a hole (experiments/README.md). The
-    least-squares estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their
-    recursion starts there.
+    five hundred, for less (experiments/README.md). The least-squares estimate of random rows is off by nearly white
+    noise, no larger than the picture's contrast, so their recursion starts there. Where most pixels are known, those
+    around a hole already say what belongs in it: the derivative does not pay.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
@@ -366,6 +385,8 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
             return Schedule(20, sigma_L=0.02, correlation=correlation)
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
+        case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
+            return Schedule(60, correlation=correlation, derivative=False)
         case _:
             return Schedule(60, correlation=correlation)
 
@@ -540,6 +561,10 @@ class _Problem:
         # The least counts where the derivative is next to nothing, or not that of an exact denoiser.
         length = energy / torch.maximum(inner(missing, explained), 1e-3 * total * energy).clamp_min(1e-30)
         return x_hat.detach() + length * towards + sigma**2 / total * (missing - length * explained)
+
+    def replace(self, y: Tensor, sigma: float) -> Tensor:
+        """The same as if C were σ²: what was measured corrects itself only. x̂ + σ² / (σ² + s²) M (m - Mᵀx̂)."""
+        return self.impose(self.evaluate(y), self.level(sigma**2 / (sigma**2 + self.noise**2)))
 
     def weigh(self, x_hat: Tensor, sigma: Level, following: Level, h: float = 1) -> Tensor:
         """The estimate with its measured part weighed with noisy measurements.

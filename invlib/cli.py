@@ -745,7 +745,8 @@ def restoration_run(run: Result) -> Result:
     kinds |= {"noise_level": float, "estimate_noise": bool}
     arguments = ASCENT if sampler == "paper" else SCHEDULE
     if sampler == "fast":
-        run = {"correlation": 0.0, "antithetic": False, **run}  # those of runs from before there was a choice
+        # Those of runs from before there was a choice.
+        run = {"correlation": 0.0, "antithetic": False, "derivative": True, **run}
     return {
         "task": task,
         "knobs": decode_knobs(task, run),
@@ -1160,7 +1161,12 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--samples", type=parse_count, help="how many answers to draw (default 1)")
     command.add_argument("--sampler", choices=list(ascent.SAMPLERS), help="default: fast")
-    command.add_argument("--evaluations", type=int, help="fast: of the denoiser, two a step (default: the task's)")
+    command.add_argument("--evaluations", type=int, help="fast: of the denoiser (default: the task's)")
+    command.add_argument(
+        "--derivative",
+        action=argparse.BooleanOptionalAction,
+        help="fast: correct also what was not measured, for a second evaluation a step (default: not for holes)",
+    )
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
     command.add_argument(
         "--correlation",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -47,9 +49,35 @@ def prepare(module: Module, device: torch.device | str | None = None, dtype: tor
 def set_threads(count: int | None = None) -> int:
     """Use `count` CPU threads (OMP_NUM_THREADS, or all cores this process may run on) and return the number."""
     if count is None:
-        count = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+        count = int(os.environ.get("OMP_NUM_THREADS") or cores())
     torch.set_num_threads(max(1, count))
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """How many cores this process may run on; where the system does not say, how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """What work runs on, as JSON: processor, cores, threads, device, precision, version of PyTorch."""
+    device = default_device()
+    return {
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": str(fast_dtype(device)).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+def cpu_name() -> str:
+    """The model of the processor, as well as the system knows it."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 CPU_PIXELS = 2**18

@@ -212,9 +212,17 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     states = list(recur(subspace, operator, measurements, schedule=Schedule(6)))
     assert [state.evaluations for state in states] == [2, 4, 6], "a step takes two"
     torch.testing.assert_close(operator.measure(states[-1].denoised), measurements, atol=1e-5, rtol=0)
+    without = list(recur(subspace, operator, measurements, schedule=Schedule(3, derivative=False)))
+    assert [state.evaluations for state in without] == [1, 2, 3]
+    torch.testing.assert_close(operator.measure(without[-1].denoised), measurements, atol=1e-5, rtol=0)
+
+
+def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
+    operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator).evaluations == 20
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 40
-    assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)).evaluations == 60
+    assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60)
+    assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(60, derivative=False)
 
 
 def test_a_sample_alone_has_no_correlation_to_spread_it():
@@ -338,10 +346,11 @@ class Opaque(Denoiser):
 def test_without_a_derivative_only_the_measured_part_is_corrected(noise):
     operator, y, sigma = BlockAverage(SIXTEEN, 4), torch.rand(2, *SIXTEEN), 0.2
     measurements = torch.rand(1, 1, 4, 4)
-    estimate = _Problem(Opaque(1), operator, measurements, None, 2, 0, noise).condition(y, sigma)
+    problem = _Problem(Opaque(1), operator, measurements, None, 2, 0, noise)
     gain = sigma**2 / (sigma**2 + noise**2)
     expected = y / 4 + gain * operator.adjoint(measurements - operator.measure(y / 4))
-    torch.testing.assert_close(estimate, expected)
+    torch.testing.assert_close(problem.condition(y, sigma), expected)
+    torch.testing.assert_close(problem.replace(y, sigma), expected)
 
 
 class KnownLevel(Denoiser):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tomllib
@@ -14,8 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-
-import torch
 
 from invlib import checkpoints, runtime
 
@@ -137,27 +134,11 @@ NO_WEIGHTS: Row = {"prior": None, "sha256": None}
 
 def circumstances() -> Row:
     """When, on what and by which code a row was measured."""
-    device = runtime.default_device()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": len(os.sched_getaffinity(0)),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "precision": str(runtime.fast_dtype(device)).removeprefix("torch."),
-            "torch": torch.__version__,
-        },
+        "machine": runtime.machine(),
         "version": version(),
     }
-
-
-def cpu_name() -> str:
-    """The model of the processor, as well as the system knows it."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def version() -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invlib import runtime
-from invlib.denoisers import ARCHITECTURES, BFCNN, BFUNet, Denoiser, ResidualBlock
+from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
 from invlib.training.data import Crops, load_training_set
 from invlib.training.run import (
     Optimisation,
@@ -37,8 +37,8 @@ class Recipe(Optimisation):
     """Everything that a run depends on besides the pictures.
 
     A part of the noise levels, `uniform`, is uniform on [0, 1] and the rest log-uniform from `sigma_min` to 1, so that
-    the fine end, where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is divided
-    by σ + .02: a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
+    the fine end, where pictures become sharp, is seen as often as the coarse one. The squared error of a crop is
+    divided by σ + .02: a plain mean would be ruled by the noisiest crops, and division by σ² by the cleanest.
 
     On BF-CNN Muon needs less than half the steps of AdamW (see training/README.md).
 

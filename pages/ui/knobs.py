@@ -184,8 +184,9 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         step=2,
         key="evaluations",
         persist_state="page",
-        help="How often the network runs for each sample: a step denoises, and asks how the estimate depends on its "
-        "input. Fewer is quicker and leaves edges soft; beyond a hundred you will hardly see a difference.",
+        help="How often the network runs for each sample: a step denoises and, but for holes, asks how the estimate "
+        "depends on its input. Fewer is quicker and leaves edges soft; beyond a hundred you will hardly see a "
+        "difference.",
     )
     correlation = level(
         "Noise correlation",
@@ -195,7 +196,7 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         "How much of a step's noise is that of the step before. With 0 the samples are too alike; with more they "
         "spread over what the measurements leave open, and each is rougher.",
     )
-    kept = {name: ours[name] for name in ("rho", "antithetic")}
+    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative")}
     return {"evaluations": count, **noise_levels(ours), **kept, "correlation": correlation}
 
 

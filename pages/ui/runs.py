@@ -176,7 +176,8 @@ class Settings:
     def forecast(self) -> list[float]:
         """The noise level that is expected at each evaluation: the schedule, or the paper's Eq. 5-6."""
         if self.sampler == "fast":
-            return [level for level in Schedule(**self.arguments).sigmas() for _ in range(2)]
+            schedule = Schedule(**self.arguments)
+            return [level for level in schedule.sigmas() for _ in range(schedule.cost)]
         h0, beta, sigma_0, sigma_L = (self.arguments[name] for name in ("h0", "beta", "sigma_0", "sigma_L"))
         return list(takewhile(lambda sigma: sigma > sigma_L, predicted_sigmas(h0, beta, sigma_0)))
 
