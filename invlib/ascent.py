@@ -86,6 +86,9 @@ class Schedule:
     every step (Hammersley & Morton 1956). Each is distributed as without; but in the average of a pair the errors
     cancel that are proportional to the noise, so that one pair comes as close to the posterior's mean as eight
     independent samples.
+
+    The first steps, at levels above `common`, are taken by the first two samples for all: where the measurements fix
+    the coarse picture, estimates from much noise hardly differ.
     """
 
     evaluations: int = 20
@@ -95,6 +98,7 @@ class Schedule:
     correlation: float = 0.5
     antithetic: bool = True
     derivative: bool = True
+    common: float = 1.0
 
     @property
     def cost(self) -> int:
@@ -103,7 +107,7 @@ class Schedule:
 
     def sigmas(self) -> list[float]:
         """The levels, one per step, falling."""
-        check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho)
+        check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho, common=self.common)
         if self.derivative and (self.evaluations < 2 or self.evaluations % 2):
             raise ValueError(f"evaluations must be 2, 4, 6..., as a step takes two, got {self.evaluations}")
         if self.evaluations < 1:
@@ -296,10 +300,14 @@ def recur(
     mixing = opposites(count) if schedule.antithetic else None
     problem = _Problem(denoiser, operator, measurements, None, count, seed, noise, mixing)
 
-    white = problem.white(range(count))
+    def distinct(level: float) -> int:
+        return count if level <= schedule.common else min(count, 2)
+
+    white = repeat(problem.white(range(distinct(levels[0]))), count)
     y = problem.start(levels[0], white)
     for t, level in enumerate(levels, start=1):
-        x_hat = problem.condition(y, level) if schedule.derivative else problem.replace(y, level)
+        estimate = problem.condition if schedule.derivative else problem.replace
+        x_hat = repeat(estimate(y[: distinct(level)], level), count)
         evaluations = t * schedule.cost
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
@@ -309,7 +317,7 @@ def recur(
         if t == len(levels):
             yield State(t, x_hat, x_hat, sigma, level, evaluations, f"finished its {evaluations} evaluations")
             return
-        before, white = white, problem.white(range(count))
+        before, white = white, repeat(problem.white(range(distinct(levels[t]))), count)
         y = x_hat + levels[t] * (own * white + earlier * before)
         yield State(t, y, x_hat, sigma, level, evaluations)
 
@@ -373,16 +381,17 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
 
-    Twenty do where the measurements fix the coarse picture (block averages, low frequencies), and little fine detail is
-    left to find below a noise of .02. Where it has to form it takes forty or sixty; the paper's settings take three to
-    five hundred, for less (experiments/README.md). The least-squares estimate of random rows is off by nearly white
-    noise, no larger than the picture's contrast, so their recursion starts there. Where most pixels are known, those
-    around a hole already say what belongs in it: the derivative does not pay.
+    Twenty do where the measurements fix the coarse picture (block averages, low frequencies): little fine detail is
+    left to find below a noise of .02, and the steps above .4 are common to all samples. Where it has to form it takes
+    forty or sixty; the paper's settings take three to five hundred, for less (experiments/README.md). The least-squares
+    estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion
+    starts there. Where most pixels are known, those around a hole already say what belongs in it: the derivative does
+    not pay.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
         case BlockAverage() | FourierRows():
-            return Schedule(20, sigma_L=0.02, correlation=correlation)
+            return Schedule(20, sigma_L=0.02, correlation=correlation, common=0.4)
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
@@ -633,6 +642,11 @@ def opposites(count: int) -> Tensor:
     """Weights for pairs of samples with opposite noise: (count, ⌈count / 2⌉), for `count` = 3 1 0, -1 0, 0 1."""
     pairs = torch.eye(math.ceil(count / 2))
     return torch.stack([pairs, -pairs], dim=1).flatten(0, 1)[:count]
+
+
+def repeat(images: Tensor, count: int) -> Tensor:
+    """`count` images: these, in turns."""
+    return images if len(images) == count else images[torch.arange(count) % len(images)]
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -746,7 +746,7 @@ def restoration_run(run: Result) -> Result:
     arguments = ASCENT if sampler == "paper" else SCHEDULE
     if sampler == "fast":
         # Those of runs from before there was a choice.
-        run = {"correlation": 0.0, "antithetic": False, "derivative": True, **run}
+        run = {"correlation": 0.0, "antithetic": False, "derivative": True, "common": 1.0, **run}
     return {
         "task": task,
         "knobs": decode_knobs(task, run),
@@ -1172,6 +1172,11 @@ def add_problem(command: argparse.ArgumentParser) -> None:
         "--correlation",
         type=float,
         help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default .5, 0 for one)",
+    )
+    command.add_argument(
+        "--common",
+        type=float,
+        help="fast: level of noise above which all samples share their steps (default: the task's)",
     )
     command.add_argument(
         "--antithetic",

@@ -217,6 +217,23 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     torch.testing.assert_close(operator.measure(without[-1].denoised), measurements, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_samples_can_share_their_first_steps(subspace, antithetic):
+    operator = BlockAverage((1, 32, 32), 4)
+    measurements = operator.measure(subspace.draw(1))
+    schedule = Schedule(10, antithetic=antithetic, common=0.2)
+    shared = sum(level > 0.2 for level in schedule.sigmas())
+    assert 1 < shared < 4
+    subspace.calls.clear()
+    states = list(recur(subspace, operator, measurements, schedule=schedule, count=5))
+    assert subspace.calls == [2] * shared + [5] * (5 - shared)
+    for state in states[:shared]:
+        torch.testing.assert_close(state.denoised[2:4], state.denoised[:2], atol=0, rtol=0)
+    assert states[-1].denoised.std(0).mean() > 0.01, "then they go their own ways"
+    pair = invlib.restore(subspace, operator, measurements, schedule=schedule, count=2)
+    torch.testing.assert_close(states[-1].denoised[:2], pair.samples, atol=1e-5, rtol=0)
+
+
 def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
     operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator).evaluations == 20
@@ -228,7 +245,7 @@ def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
 def test_a_sample_alone_has_no_correlation_to_spread_it():
     operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator, 1).correlation == 0
-    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20, sigma_L=0.02)
+    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20, sigma_L=0.02, common=0.4)
     assert Schedule().correlation > 0
 
 

@@ -196,7 +196,7 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         "How much of a step's noise is that of the step before. With 0 the samples are too alike; with more they "
         "spread over what the measurements leave open, and each is rougher.",
     )
-    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative")}
+    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative", "common")}
     return {"evaluations": count, **noise_levels(ours), **kept, "correlation": correlation}
 
 
