@@ -18,7 +18,7 @@ from importlib import import_module
 
 import numpy as np
 import torch
-from skimage.restoration import denoise_tv_chambolle
+from skimage import restoration
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,7 +94,9 @@ def total_variation(y: Tensor, weight: float) -> Tensor:
     check_positive(weight=weight)
     _check_images(y)
     # With scikit-image's own tolerance a larger weight may end up with more noise than a smaller one.
-    return _each(lambda picture: denoise_tv_chambolle(picture, weight, eps=1e-5, max_num_iter=1000, channel_axis=-1), y)
+    # Looked up only here: scikit-image then loads scipy.stats, which takes a second.
+    denoise = partial(restoration.denoise_tv_chambolle, weight=weight, eps=1e-5, max_num_iter=1000, channel_axis=-1)
+    return _each(denoise, y)
 
 
 @torch.no_grad()

@@ -41,6 +41,8 @@ together is in the denoiser's derivative, $C = \sigma^2\, \partial \hat{x} / \pa
 estimate becomes $\hat{x} + C M v$, with one step towards the $v$ that solves
 
 $$M^\mathsf{T} C M\, v = m - M^\mathsf{T} \hat{x}$$
+
+Around a hole, where most pixels are known, it takes $C = \sigma^2$: they correct themselves only.
 """
 
 SLIDERS = r"""
