@@ -239,7 +239,7 @@ def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
     assert default_schedule(operator).evaluations == 20
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 40
     assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60)
-    assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(60, derivative=False)
+    assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(60, correlation=0.25, derivative=False)
 
 
 def test_a_sample_alone_has_no_correlation_to_spread_it():

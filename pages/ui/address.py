@@ -21,7 +21,7 @@ def enter(page: str) -> None:
     # Pages use the same keys; what the last one left behind are not this one's settings.
     for key in state.get(f"settings {left}", {}):
         state.pop(key, None)
-    state["page"] = page
+    state["page"], state["defaults"] = page, {}
     state["arriving"] = {**state.get(f"settings {page}", {}), **st.query_params.to_dict()}
 
 
@@ -30,11 +30,14 @@ def remember(key: str, default: Value, allowed: Collection[Value] | Callable[[Va
 
     Parameters
     ----------
+    default : where the widget begins. When another setting changes it, a value that was left at it follows.
     allowed : the values, or a predicate. A value that is allowed no more, because another setting changed, becomes the
         default.
     """
     check = allowed if callable(allowed) else allowed.__contains__
-    if key in st.session_state and check(st.session_state[key]):
+    defaults: dict[str, Any] = st.session_state["defaults"]
+    before, defaults[key] = defaults.get(key, default), default
+    if key in st.session_state and check(value := st.session_state[key]) and not value == before != default:
         return
     st.session_state[key] = default
     arriving: dict[str, Any] = st.session_state["arriving"]

@@ -25,7 +25,7 @@ PAPER: dict[str, Any] = {"sampler": "paper", "h0": 0.01, "beta": 0.01, "sigma_0"
 
 SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]
 SIGMAS_L = [0.005, 0.01, 0.02, 0.05, 0.1]
-CORRELATIONS = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]
+CORRELATIONS = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 
 
 def choice(
@@ -83,7 +83,7 @@ def percent(value: float) -> str:
 
 def settings(problem: Problem) -> Settings:
     """How to solve a problem: samples and sampler in view, everything else folded away."""
-    count = samples(4, on_change=forget_correlation)
+    count = samples(4)
     sampler = choice(
         "Sampler",
         "sampler",
@@ -141,29 +141,16 @@ def forget(*keys: str) -> None:
         st.session_state.pop(key, None)
 
 
-def forget_correlation() -> None:
-    """The default is another one for a sample that stands alone."""
-    if st.session_state["samples"] == 1 or st.session_state.get("correlation") == 0:
-        forget("correlation")
-
-
 SAMPLES = (
     "How many answers to draw. They differ where the picture leaves room for guessing, and their average is smoother "
     "and closer to the truth than any of them. Time grows with their number."
 )
 
 
-def samples(
-    default: int,
-    most: int = 8,
-    *,
-    least: int = 1,
-    help: str = SAMPLES,
-    on_change: Callable[[], None] | None = None,
-) -> int:
+def samples(default: int, most: int = 8, *, least: int = 1, help: str = SAMPLES) -> int:
     """How many answers."""
     address.remember("samples", default, range(least, most + 1))
-    return st.slider("Samples", least, most, key="samples", help=help, on_change=on_change)
+    return st.slider("Samples", least, most, key="samples", help=help)
 
 
 SEED = "Where the noise starts from: another seed gives other answers, the same seed the same ones."

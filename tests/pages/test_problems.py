@@ -49,6 +49,16 @@ def test_a_run_agrees_with_what_was_measured(
     assert done["mean"]["psnr"] > done["input"]["psnr"]
 
 
+def test_an_untouched_setting_follows_its_default(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("inpainting", missing="pixels", keep="0.1")
+    assert page.query_params["correlation"] == "0.5"
+    page.session_state["missing"] = "block"
+    assert page.run().query_params["correlation"] == "0.25", "the default for a hole"
+    page.select_slider(key="correlation").set_value(0.3).run()
+    page.session_state["missing"] = "pixels"
+    assert page.run().query_params["correlation"] == "0.3", "a choice is kept"
+
+
 @pytest.mark.parametrize("name", ["deblurring", "inpainting", "compressive_sensing"])
 def test_the_first_visit_shows_a_saved_run(open_page: Callable[..., AppTest], name: str) -> None:
     page = open_page(name)
