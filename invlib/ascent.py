@@ -82,6 +82,10 @@ class Schedule:
     average and lacks the spread of what it averages. At ½ the spread is that of a Gaussian posterior, up to a part that
     falls as 1 / evaluations: see `recur`.
 
+    `extrapolation` adds to each estimate a part of its change since the one before: ½, for equal steps of log σ, makes
+    the recursion of second order (Adams & Bashforth; Lu et al. 2022, DPM-Solver++), so that estimates do not lag behind
+    as σ falls. It spreads samples as well: with independent noise a Gaussian posterior keeps .83 to 1 of its variance.
+
     `antithetic` samples come in pairs, the first and the second, the third and the fourth, whose noise is opposite at
     every step (Hammersley & Morton 1956). Each is distributed as without; but in the average of a pair the errors
     cancel that are proportional to the noise, so that one pair comes as close to the posterior's mean as eight
@@ -99,6 +103,7 @@ class Schedule:
     antithetic: bool = True
     derivative: bool = True
     common: float = 1.0
+    extrapolation: float = 0.0
 
     @property
     def cost(self) -> int:
@@ -108,6 +113,8 @@ class Schedule:
     def sigmas(self) -> list[float]:
         """The levels, one per step, falling."""
         check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho, common=self.common)
+        if not 0 <= self.extrapolation <= 1:
+            raise ValueError(f"extrapolation must be between 0 and 1, got {self.extrapolation:g}")
         if self.derivative and (self.evaluations < 2 or self.evaluations % 2):
             raise ValueError(f"evaluations must be 2, 4, 6..., as a step takes two, got {self.evaluations}")
         if self.evaluations < 1:
@@ -117,6 +124,11 @@ class Schedule:
         steps = self.evaluations // self.cost
         levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
         return [float(level) for level in levels**self.rho]
+
+    def leads(self) -> list[float]:
+        """How much of the estimate's last change is added to it after each step but the last: 0 after the first."""
+        falls = -np.diff(np.log(self.sigmas()))
+        return [0.0, *(float(lead) for lead in self.extrapolation * falls[1:] / falls[:-1])]
 
     def mixing(self) -> tuple[float, float]:
         """Weights of a step's own white noise and of that of the step before, which make the `correlation`."""
@@ -296,7 +308,7 @@ def recur(
     schedule : noise levels; `default_schedule(operator, count)` if None.
     """
     schedule = default_schedule(operator, count) if schedule is None else schedule
-    levels, (own, earlier) = schedule.sigmas(), schedule.mixing()
+    levels, leads, (own, earlier) = schedule.sigmas(), schedule.leads(), schedule.mixing()
     mixing = opposites(count) if schedule.antithetic else None
     problem = _Problem(denoiser, operator, measurements, None, count, seed, noise, mixing)
 
@@ -304,7 +316,7 @@ def recur(
         return count if level <= schedule.common else min(count, 2)
 
     white = repeat(problem.white(range(distinct(levels[0]))), count)
-    y = problem.start(levels[0], white)
+    y = last = problem.start(levels[0], white)
     for t, level in enumerate(levels, start=1):
         estimate = problem.condition if schedule.derivative else problem.replace
         x_hat = repeat(estimate(y[: distinct(level)], level), count)
@@ -318,7 +330,8 @@ def recur(
             yield State(t, x_hat, x_hat, sigma, level, evaluations, f"finished its {evaluations} evaluations")
             return
         before, white = white, repeat(problem.white(range(distinct(levels[t]))), count)
-        y = x_hat + levels[t] * (own * white + earlier * before)
+        y = x_hat + leads[t - 1] * (x_hat - last) + levels[t] * (own * white + earlier * before)
+        last = x_hat
         yield State(t, y, x_hat, sigma, level, evaluations)
 
 
@@ -379,10 +392,12 @@ SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {"fast": recur, "paper": a
 def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     """As few evaluations as lose little, and noise that lets `count` samples spread as far as their average errs.
 
-    A sample that stands alone has no spread to show; it is the closest to the truth without correlation.
+    A sample that stands alone has no spread to show; it is the closest to the truth with neither correlation nor
+    extrapolation.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies): little fine detail is
-    left to find below a noise of .02, and the steps above .4 are common to all samples. Where it has to form it takes
+    left to find below a noise of .02, and the steps above .4 are common to all samples; extrapolation is better here
+    than correlation. Where it has to form it takes
     forty or sixty; the paper's settings take three to five hundred, for less (experiments/README.md). The least-squares
     estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion
     starts there. Where most pixels are known, those around a hole already say what belongs in it: the derivative does
@@ -392,7 +407,8 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
         case BlockAverage() | FourierRows():
-            return Schedule(20, sigma_L=0.02, correlation=correlation, common=0.4)
+            extrapolation = 0.0 if count == 1 else 0.5
+            return Schedule(20, sigma_L=0.02, correlation=0.0, common=0.4, extrapolation=extrapolation)
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:

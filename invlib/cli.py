@@ -746,7 +746,8 @@ def restoration_run(run: Result) -> Result:
     arguments = ASCENT if sampler == "paper" else SCHEDULE
     if sampler == "fast":
         # Those of runs from before there was a choice.
-        run = {"correlation": 0.0, "antithetic": False, "derivative": True, "common": 1.0, **run}
+        before = {"correlation": 0.0, "antithetic": False, "derivative": True, "common": 1.0, "extrapolation": 0.0}
+        run = {**before, **run}
     return {
         "task": task,
         "knobs": decode_knobs(task, run),
@@ -1171,7 +1172,12 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--correlation",
         type=float,
-        help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default .5, 0 for one)",
+        help="fast: of a step's noise with that before it, 0 to .5, which spreads samples (default: the task's)",
+    )
+    command.add_argument(
+        "--extrapolation",
+        type=float,
+        help="fast: part of an estimate's last change that is added to it, 0 to 1 (default: the task's)",
     )
     command.add_argument(
         "--common",

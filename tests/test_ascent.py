@@ -244,8 +244,14 @@ def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
 
 def test_a_sample_alone_has_no_correlation_to_spread_it():
     operator = BlockAverage((1, 32, 32), 4)
-    assert default_schedule(operator, 1).correlation == 0
-    assert default_schedule(operator, 2) == default_schedule(operator) == Schedule(20, sigma_L=0.02, common=0.4)
+    alone = default_schedule(operator, 1)
+    assert alone.correlation == alone.extrapolation == 0
+    assert default_schedule(StructuredRows((1, 32, 32), 0.1), 1).correlation == 0
+    assert (
+        default_schedule(operator, 2)
+        == default_schedule(operator)
+        == Schedule(20, sigma_L=0.02, correlation=0.0, common=0.4, extrapolation=0.5)
+    )
     assert Schedule().correlation > 0
 
 
@@ -389,6 +395,27 @@ def test_with_independent_noise_the_fast_sampler_has_half_the_variance():
     mean, covariance = prior.posterior(operator, measurements, 0.05)
     errors = last.denoised.flatten(1) @ prior.basis - mean
     assert float(errors.square().mean() / covariance.diag().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_extrapolation_keeps_the_mean_of_a_gaussian_posterior_and_most_of_its_variance():
+    noise = 0.05
+    prior, operator = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4)
+    measurements = with_noise(operator.measure(prior.draw()), noise)
+    schedule = Schedule(500, sigma_L=0.003, correlation=0, antithetic=False, extrapolation=0.5)
+    *_, last = recur(prior, operator, measurements, schedule=schedule, count=200, noise=noise)
+    mean, covariance = prior.posterior(operator, measurements, noise)
+    errors = last.denoised.flatten(1) @ prior.basis - mean
+    scale = float(covariance.diag().mean())
+    assert float(errors.mean(0).square().mean()) < 2 * scale / 200
+    assert 0.75 < float(errors.square().mean()) / scale < 1.05
+
+
+def test_extrapolation_is_of_second_order():
+    """For a fall of σ in equal steps of log σ half of the last change is added, and in proportion elsewhere."""
+    assert Schedule(10, rho=3).leads() == [0.0] * 4
+    schedule = Schedule(8, extrapolation=0.5)
+    falls = [math.log(before / after) for before, after in itertools.pairwise(schedule.sigmas())]
+    assert schedule.leads() == pytest.approx([0, falls[1] / falls[0] / 2, falls[2] / falls[1] / 2])
 
 
 def test_a_pair_of_opposite_samples_averages_to_the_mean_of_a_gaussian_posterior():

@@ -180,10 +180,10 @@ def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
         "correlation",
         CORRELATIONS,
         ours["correlation"],
-        "How much of a step's noise is that of the step before. With 0 the samples are too alike; with more they "
-        "spread over what the measurements leave open, and each is rougher.",
+        "How much of a step's noise is that of the step before. The more, the further the samples spread over what the "
+        "measurements leave open, and the rougher each is.",
     )
-    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative", "common")}
+    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative", "common", "extrapolation")}
     return {"evaluations": count, **noise_levels(ours), **kept, "correlation": correlation}
 
 

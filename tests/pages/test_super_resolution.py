@@ -84,7 +84,7 @@ def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_a_sample_that_stands_alone_takes_no_correlation(open_page: Callable[..., AppTest]) -> None:
-    page = open_page()
+    page = open_page("compressive_sensing")
     assert page.query_params["correlation"] == "0.5"
     page.slider(key="samples").set_value(1).run()
     assert page.query_params["correlation"] == "0.0"
