@@ -288,6 +288,7 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         warmup=options.warmup,
         ema=options.ema,
         uniform=options.uniform,
+        blocks=tuple(options.blocks) if options.blocks else None,
         folded=options.folded,
         seed=options.seed,
     )
@@ -956,6 +957,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.5,
         metavar="SHARE",
         help="of the noise levels, uniform on [0, 1]; the others are log-uniform (default 0.5)",
+    )
+    command.add_argument(
+        "--blocks", type=int, nargs="+", help="BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
     )
     command.add_argument("--folded", action="store_true", help="end a run of BFCNN: --start from its folded checkpoint")
     command.add_argument(

@@ -188,7 +188,7 @@ class BFUNet(Denoiser):
     """
 
     def __init__(
-        self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int | Sequence[int] = (4, 2, 2)
+        self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int | Sequence[int] = 2
     ) -> None:
         super().__init__(channels)
         blocks = [blocks] * len(width) if isinstance(blocks, int) else list(blocks)

@@ -94,6 +94,13 @@ def test_colour_starts_as_the_grey_network_on_grey_pictures():
     torch.testing.assert_close(colour(y.expand(-1, 3, -1, -1)), grey(y).expand(-1, 3, -1, -1), rtol=1e-3, atol=1e-7)
 
 
+def test_a_recipe_says_how_many_blocks_a_unet_has():
+    net = Recipe(channels=1, blocks=(3, 1, 2)).build()
+    assert [len(stage) for stage in (*net.enc, net.mid, *net.dec)] == [3, 1, 2, 3, 1]
+    with pytest.raises(ValueError, match="only BFUNet"):
+        replace(RECIPE, architecture="BFCNN", blocks=(3, 1, 2)).build()
+
+
 def test_a_unet_starts_as_one_of_fewer_blocks():
     torch.manual_seed(0)
     small, large = BFUNet(1, (16, 32), 1), BFUNet(1, (16, 32), (3, 2))

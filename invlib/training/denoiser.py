@@ -42,22 +42,28 @@ class Recipe(Optimisation):
 
     On BF-CNN Muon needs less than half the steps of AdamW (see training/README.md).
 
+    `blocks` are the residual blocks of a U-Net at each scale, finest first; None for two.
+
     `folded` trains BF-CNN without its scales, to end a run: a batch's standard deviations differ from those of the
     next, and the error that this makes is the network's floor.
     """
 
     architecture: str = "BFUNet"
     channels: int = 3
+    blocks: tuple[int, ...] | None = None
     crop: int = 64
     sigma_min: float = 0.005
     uniform: float = 0.5
     folded: bool = False
 
     def build(self) -> Denoiser:
-        """The network, with random weights. ValueError if it is to be folded and has no scales."""
+        """The network, with random weights. ValueError if the architecture does not have what is chosen."""
         if self.folded and self.architecture != "BFCNN":
             raise ValueError(f"only BFCNN has scales that can be folded: leave folded out for {self.architecture}")
-        return ARCHITECTURES[self.architecture](self.channels, **({"folded": True} if self.folded else {}))
+        if self.blocks and self.architecture != "BFUNet":
+            raise ValueError(f"only BFUNet has blocks at each scale: leave them out for {self.architecture}")
+        choices = {name: value for name in ("blocks", "folded") if (value := getattr(self, name))}
+        return ARCHITECTURES[self.architecture](self.channels, **choices)
 
 
 @dataclass(frozen=True)
