@@ -32,7 +32,7 @@ def photographs(tmp_path):
 
 SMALL = {
     "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options),
-    "BFUNet": lambda channels: BFUNet(channels, (16, 32), 1),
+    "BFUNet": lambda channels, blocks=1: BFUNet(channels, (16, 32), blocks),
     "BFRecurrentCNN": lambda channels: BFRecurrentCNN(channels, width=16, blocks=1, passes=3),
     "BFDenseNet": lambda channels: BFDenseNet(channels, width=16, growth=16, layers=2, blocks=2),
 }
@@ -95,10 +95,10 @@ def test_colour_starts_as_the_grey_network_on_grey_pictures():
 
 
 def test_a_recipe_says_how_many_blocks_a_unet_has():
-    net = Recipe(channels=1, blocks=(3, 1, 2)).build()
-    assert [len(stage) for stage in (*net.enc, net.mid, *net.dec)] == [3, 1, 2, 3, 1]
+    net = Recipe(channels=1, blocks=(3, 2)).build()
+    assert [len(stage) for stage in (*net.enc, net.mid, *net.dec)] == [3, 2, 3]
     with pytest.raises(ValueError, match="only BFUNet"):
-        replace(RECIPE, architecture="BFCNN", blocks=(3, 1, 2)).build()
+        replace(RECIPE, architecture="BFCNN", blocks=(3, 2)).build()
 
 
 def test_a_unet_starts_as_one_of_fewer_blocks():
