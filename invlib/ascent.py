@@ -347,9 +347,9 @@ def estimate_noise(denoiser: Denoiser, operator: LinearOperator, measurements: T
 
     Detail that the denoiser cannot tell from noise adds to the estimate. Measured on two 96×96 pictures with the colour
     U-Net: for a hole, half of the pixels, a blur or a factor of 2 it is within 7 % from .05 up and at most .012 without
-    noise; factor 4 or a tenth of the frequencies add up to a third at .05 and a tenth at .1, and read .01 to .02 without
-    noise; a quarter of the random rows up to a half and a sixth, and .01 to .05; a tenth of the pixels or of the random
-    rows up to as much again and a third, and .01 to .08: give the level for those if you can.
+    noise; factor 4 or a tenth of the frequencies add up to a third at .05 and a tenth at .1, and read .01 to .02
+    without noise; a quarter of the random rows up to a half and a sixth, and .01 to .05; a tenth of the pixels or of
+    the random rows up to as much again and a third, and .01 to .08: give the level for those if you can.
 
     Parameters
     ----------
