@@ -84,7 +84,8 @@ class Schedule:
 
     `extrapolation` adds to each estimate a part of its change since the one before: ½, for equal steps of log σ, makes
     the recursion of second order (Adams & Bashforth; Lu et al. 2022, DPM-Solver++), so that estimates do not lag behind
-    as σ falls. It spreads samples as well: with independent noise a Gaussian posterior keeps .83 to 1 of its variance.
+    as σ falls. It spreads samples as well: at a fixed σ, with independent noise, the iterate of a Gaussian density keeps
+    at least .83 of its variance.
 
     `antithetic` samples come in pairs, the first and the second, the third and the fourth, whose noise is opposite at
     every step (Hammersley & Morton 1956). Each is distributed as without; but in the average of a pair the errors
@@ -398,13 +399,12 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     extrapolation.
 
     Twenty do where the measurements fix the coarse picture (block averages, low frequencies): little fine detail is
-    left to find below a noise of .02, and the steps above .4 are common to all samples; extrapolation is better here
-    than correlation. Where it has to form it takes
-    forty or sixty; the paper's settings take three to five hundred, for less (experiments/README.md). The least-squares
-    estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their recursion
-    starts there. Where most pixels are known, those around a hole already say what belongs in it: the derivative does
-    not pay. There independent noise makes samples spread half as far as they err, and with all of the correlation they
-    err more than the paper's: half of it.
+    left to find below a noise of .02, the steps above .4 are common to all samples, and extrapolation is better than
+    correlation. Where the picture has to form it takes forty or sixty; the paper's settings take three to five hundred,
+    for less (experiments/README.md). The least-squares estimate of random rows is off by nearly white noise, no larger
+    than the picture's contrast, so their recursion starts there. Where most pixels are known, those around a hole
+    already say what belongs in it: the derivative does not pay. There independent noise makes samples spread half as
+    far as they err, and with all of the correlation they err more than the paper's: half of it.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
