@@ -84,8 +84,8 @@ class Schedule:
 
     `extrapolation` adds to each estimate a part of its change since the one before: ½, for equal steps of log σ, makes
     the recursion of second order (Adams & Bashforth; Lu et al. 2022, DPM-Solver++), so that estimates do not lag behind
-    as σ falls. It spreads samples as well: at a fixed σ, with independent noise, the iterate of a Gaussian density keeps
-    at least .83 of its variance.
+    as σ falls. It spreads samples as well: at a fixed σ, with independent noise, the iterate of a Gaussian density
+    keeps at least .83 of its variance.
 
     `antithetic` samples come in pairs, the first and the second, the third and the fourth, whose noise is opposite at
     every step (Hammersley & Morton 1956). Each is distributed as without; but in the average of a pair the errors
