@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invlib import runtime
 from invlib.ascent import check_positive
 from invlib.denoisers import Denoiser
 from invlib.operators import LinearOperator
@@ -113,9 +114,10 @@ class _Picture:
             torch.manual_seed(seed)
             last = nn.Conv2d(width, self.channels, 1)
             self.network = nn.Sequential(Scale(self.CODES, width, depth), last, nn.Sigmoid())
-        self.network.to(measurements.device)
-        self.generator = torch.Generator().manual_seed(seed)
         self.device = measurements.device
+        # PyTorch's stubs lack the overload of `to` that takes a memory format.
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = torch.Generator().manual_seed(seed)
         self.codes = 0.1 * torch.rand(1, self.CODES, *sides, generator=self.generator).to(self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), learning_rate)
         self.average: Tensor | None = None
@@ -124,7 +126,10 @@ class _Picture:
     def draw(self) -> Tensor:
         """The picture of the codes, which are moved a little every time: (1, C, H, W)."""
         jitter = self.JITTER * torch.randn(self.codes.shape, generator=self.generator).to(self.device)
-        return self.network(self.codes + jitter)[..., : self.height, : self.width]
+        codes = (self.codes + jitter).contiguous(memory_format=torch.channels_last)
+        with runtime.autocast(self.device):
+            image = self.network(codes)
+        return image.float()[..., : self.height, : self.width]
 
     def descend(self, loss: Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -162,7 +167,10 @@ class Scale(nn.Module):
 def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """A convolution with reflected borders, batch normalisation and a leaky ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect"),
+        # Reflecting a border of nothing would copy the image.
+        nn.Conv2d(
+            inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros"
+        ),
         nn.BatchNorm2d(outputs),
         nn.LeakyReLU(0.2, inplace=True),
     )

@@ -31,6 +31,12 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """The context in which a network with float32 weights is trained on `device`: its convolutions in `fast_dtype`."""
+    dtype = fast_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def prepare(module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Module:
     """Move a network to the device, memory layout and precision it runs fastest in, ready for inference.
 

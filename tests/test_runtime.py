@@ -92,6 +92,15 @@ def test_a_cpu_computes_in_bfloat16_only_where_the_hardware_does(monkeypatch, ca
     assert runtime.fast_dtype(torch.device("cpu")) == dtype
 
 
+@pytest.mark.parametrize("capabilities", [{"avx512_bf16": True}, {"avx512_f": True}])
+def test_networks_are_trained_in_the_precision_of_the_hardware(monkeypatch, recwarn, capabilities):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    with runtime.autocast(cpu):
+        assert nn.Conv2d(1, 1, 3)(torch.ones(1, 1, 8, 8)).dtype == runtime.fast_dtype(cpu)
+    assert not recwarn.list
+
+
 def test_threads(monkeypatch):
     before = torch.get_num_threads()
     try:

@@ -137,7 +137,7 @@ def validate(net: Denoiser, pictures: list[Tensor], device: torch.device, limit:
             top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
             x = picture[None, :, top : top + height, left : left + width].to(device).float() / 255
             noise = sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(device)
-            with torch.autocast(device.type, runtime.fast_dtype(device)):
+            with runtime.autocast(device):
                 error = net(x + noise) - noise
             values.append(-10 * math.log10(error.square().mean().item()))
         psnr[f"{sigma:g}"] = round(sum(values) / len(values), 3)
@@ -193,7 +193,7 @@ def train(
     for step in range(first, recipe.steps):
         net.train()
         y, noise, sigma = noisy_batch(crops, recipe, step)
-        with torch.autocast(device.type, runtime.fast_dtype(device)):
+        with runtime.autocast(device):
             error = forward(y) - noise
         loss = (error.square().mean((1, 2, 3)) / (sigma.flatten() + 0.02)).mean()
         net.zero_grad()
@@ -226,7 +226,7 @@ def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30
     average.train()
     for step in range(batches):
         y, _, _ = noisy_batch(crops, recipe, step)
-        with torch.autocast(y.device.type, runtime.fast_dtype(y.device)):
+        with runtime.autocast(y.device):
             average(y)
     average.eval()
 

@@ -141,7 +141,7 @@ def train(
     started, saved, skipped = time.monotonic() - seconds, seconds, 0
     for step in range(first, recipe.steps):
         x = dequantised_batch(images, recipe, step)
-        with torch.autocast(device.type, runtime.fast_dtype(device)):
+        with runtime.autocast(device):
             log_prob = flow.log_prob(x)
         loss = bits_per_dim(log_prob, flow.dims, bits, entropy).mean()
         flow.zero_grad()

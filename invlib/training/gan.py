@@ -125,7 +125,7 @@ def train(recipe: Recipe, data: Path, state_file: Path, *, save_every: float = 1
         z = torch.randn(recipe.batch, net.latent_dim, generator=generator, device=device)
         rate = learning_rate(step, recipe)
 
-        with torch.autocast(device.type, runtime.fast_dtype(device)):
+        with runtime.autocast(device):
             made = net(z)
             judge_loss = F.softplus(judge(made.detach())).mean() + F.softplus(-judge(true)).mean()
         if step % recipe.penalty_every == 0:
@@ -136,7 +136,7 @@ def train(recipe: Recipe, data: Path, state_file: Path, *, save_every: float = 1
         if judged:
             update(judges, rate)
 
-        with torch.autocast(device.type, runtime.fast_dtype(device)):
+        with runtime.autocast(device):
             loss = F.softplus(-judge(made)).mean()
         net.zero_grad()
         loss.backward()
