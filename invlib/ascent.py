@@ -74,8 +74,9 @@ class State:
 class Schedule:
     """The steps of `recur`: σ^(1/rho) is linear from `sigma_0` to `sigma_L`, one level a step.
 
-    A larger `rho` spends more of the `evaluations` at low noise. With `derivative` a step takes two of them, the
-    denoiser's and that of its derivative, by which the measurements correct what was not measured; without, one.
+    There are as many as the `evaluations` pay for; a larger `rho` spends more of them at low noise. A step at a level
+    above `derivative` takes two, the denoiser's and that of its derivative, by which the measurements correct what was
+    not measured; one below takes one.
 
     `correlation` is that of each step's noise with the noise of the step before, 0 to ½. 0 is the usual recursion; its
     samples have half the posterior's variance, however many evaluations there are, because a denoised image is an
@@ -102,27 +103,32 @@ class Schedule:
     rho: float = 3.0
     correlation: float = 0.5
     antithetic: bool = True
-    derivative: bool = True
+    derivative: float = 0.0
     common: float = 1.0
     extrapolation: float = 0.0
 
-    @property
-    def cost(self) -> int:
-        """Evaluations a step."""
-        return 2 if self.derivative else 1
+    def cost(self, level: float) -> int:
+        """Evaluations that a step at a level takes."""
+        return 2 if level > self.derivative else 1
 
     def sigmas(self) -> list[float]:
         """The levels, one per step, falling."""
         check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho, common=self.common)
         if not 0 <= self.extrapolation <= 1:
             raise ValueError(f"extrapolation must be between 0 and 1, got {self.extrapolation:g}")
-        if self.derivative and (self.evaluations < 2 or self.evaluations % 2):
-            raise ValueError(f"evaluations must be 2, 4, 6..., as a step takes two, got {self.evaluations}")
-        if self.evaluations < 1:
-            raise ValueError(f"evaluations must be at least 1, got {self.evaluations}")
+        if not self.derivative >= 0:
+            raise ValueError(f"derivative must be a noise level, from 0 up, got {self.derivative:g}")
         if self.sigma_L >= self.sigma_0:
             raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        steps = self.evaluations // self.cost
+        least = self.cost(self.sigma_0)
+        if self.evaluations < least:
+            raise ValueError(f"evaluations must be at least {least}, got {self.evaluations}")
+        spacings = (self.spacing(steps) for steps in itertools.count(1))
+        *_, levels = itertools.takewhile(lambda levels: sum(map(self.cost, levels)) <= self.evaluations, spacings)
+        return levels
+
+    def spacing(self, steps: int) -> list[float]:
+        """The levels of so many steps."""
         levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
         return [float(level) for level in levels**self.rho]
 
@@ -318,10 +324,11 @@ def recur(
 
     white = repeat(problem.white(range(distinct(levels[0]))), count)
     y = last = problem.start(levels[0], white)
+    evaluations = 0
     for t, level in enumerate(levels, start=1):
-        estimate = problem.condition if schedule.derivative else problem.replace
+        estimate = problem.condition if level > schedule.derivative else problem.replace
         x_hat = repeat(estimate(y[: distinct(level)], level), count)
-        evaluations = t * schedule.cost
+        evaluations += schedule.cost(level)
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             message = f"diverged at step {t}: the noise level rises; try another prior"
@@ -367,7 +374,7 @@ def estimate_noise(denoiser: Denoiser, operator: LinearOperator, measurements: T
     above: tuple[float, float] | None = None  # the level before, and the estimate there less that level
     # Where the picture has to form, too few levels leave errors that look like noise.
     levels = 20 if isinstance(operator, BlockAverage | FourierRows) else 60
-    for level in Schedule(levels, derivative=False).sigmas():
+    for level in Schedule().spacing(levels):
         y = problem.impose(x_hat + level * problem.white([0]), exactly)
         probe = 0.1 * level * problem.project(problem.white([0]))
         x_hat, moved = problem.evaluate(torch.cat([y, y + probe])).split(1)
@@ -398,23 +405,25 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     A sample that stands alone has no spread to show; it is the closest to the truth with neither correlation nor
     extrapolation.
 
-    Twenty do where the measurements fix the coarse picture (block averages, low frequencies): little fine detail is
-    left to find below a noise of .02, the steps above .4 are common to all samples, and extrapolation is better than
-    correlation. Where the picture has to form it takes forty or sixty; the paper's settings take three to five hundred,
-    for less (experiments/README.md). The least-squares estimate of random rows is off by nearly white noise, no larger
-    than the picture's contrast, so their recursion starts there. Where most pixels are known, those around a hole
-    already say what belongs in it: the derivative does not pay. There independent noise makes samples spread half as
-    far as they err, and with all of the correlation they err more than the paper's: half of it.
+    Thirteen or fourteen do where the measurements fix the coarse picture (block averages, low frequencies): eight
+    steps, as little fine detail is left to find below a noise of .03, and the derivative changes little below .12. The
+    steps above .4 are common to all samples, and extrapolation is better than correlation. Where the picture has to
+    form it takes forty or sixty; the paper's settings take three to five hundred, for less (experiments/README.md). The
+    least-squares estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their
+    recursion starts there. Where most pixels are known, those around a hole already say what belongs in it: the
+    derivative does not pay. There independent noise makes samples spread half as far as they err, and with all of the
+    correlation they err more than the paper's: half of it.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
+        case BlockAverage() | FourierRows() if count == 1:
+            return Schedule(13, sigma_L=0.03, correlation=0.0, derivative=0.15)
         case BlockAverage() | FourierRows():
-            extrapolation = 0.0 if count == 1 else 0.5
-            return Schedule(20, sigma_L=0.02, correlation=0.0, common=0.4, extrapolation=extrapolation)
+            return Schedule(14, sigma_L=0.03, correlation=0.0, derivative=0.12, common=0.4, extrapolation=0.5)
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
-            return Schedule(60, correlation=correlation / 2, derivative=False)
+            return Schedule(60, correlation=correlation / 2, derivative=1.0)
         case _:
             return Schedule(60, correlation=correlation)
 

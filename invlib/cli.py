@@ -747,8 +747,10 @@ def restoration_run(run: Result) -> Result:
     arguments = ASCENT if sampler == "paper" else SCHEDULE
     if sampler == "fast":
         # Those of runs from before there was a choice.
-        before = {"correlation": 0.0, "antithetic": False, "derivative": True, "common": 1.0, "extrapolation": 0.0}
+        before = {"correlation": 0.0, "antithetic": False, "derivative": 0.0, "common": 1.0, "extrapolation": 0.0}
         run = {**before, **run}
+        if isinstance(run["derivative"], bool):  # whether every step took it
+            run["derivative"] = 0.0 if run["derivative"] else run.get("sigma_0", 1.0)
     return {
         "task": task,
         "knobs": decode_knobs(task, run),
@@ -1169,8 +1171,9 @@ def add_problem(command: argparse.ArgumentParser) -> None:
     command.add_argument("--evaluations", type=int, help="fast: of the denoiser (default: the task's)")
     command.add_argument(
         "--derivative",
-        action=argparse.BooleanOptionalAction,
-        help="fast: correct also what was not measured, for a second evaluation a step (default: not for holes)",
+        type=float,
+        help="fast: level of noise above which a step corrects also what was not measured, for a second evaluation "
+        "(default: the task's)",
     )
     command.add_argument("--rho", type=float, help="fast: σ^(1/rho) falls linearly")
     command.add_argument(

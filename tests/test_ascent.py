@@ -212,9 +212,15 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     states = list(recur(subspace, operator, measurements, schedule=Schedule(6)))
     assert [state.evaluations for state in states] == [2, 4, 6], "a step takes two"
     torch.testing.assert_close(operator.measure(states[-1].denoised), measurements, atol=1e-5, rtol=0)
-    without = list(recur(subspace, operator, measurements, schedule=Schedule(3, derivative=False)))
+    without = list(recur(subspace, operator, measurements, schedule=Schedule(3, derivative=1.0)))
     assert [state.evaluations for state in without] == [1, 2, 3]
     torch.testing.assert_close(operator.measure(without[-1].denoised), measurements, atol=1e-5, rtol=0)
+    at_first = Schedule(8, derivative=0.1)
+    assert [level > 0.1 for level in at_first.sigmas()] == [True, True, True, False, False], (
+        "a sixth would cost too much"
+    )
+    partly = list(recur(subspace, operator, measurements, schedule=at_first))
+    assert [state.evaluations for state in partly] == [2, 4, 6, 7, 8]
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
@@ -236,21 +242,20 @@ def test_samples_can_share_their_first_steps(subspace, antithetic):
 
 def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
     operator = BlockAverage((1, 32, 32), 4)
-    assert default_schedule(operator).evaluations == 20
+    assert default_schedule(operator).evaluations == 14
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 40
     assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60)
-    assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(60, correlation=0.25, derivative=False)
+    assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(60, correlation=0.25, derivative=1.0)
 
 
 def test_a_sample_alone_has_no_correlation_to_spread_it():
     operator = BlockAverage((1, 32, 32), 4)
-    alone = default_schedule(operator, 1)
-    assert alone.correlation == alone.extrapolation == 0
+    assert default_schedule(operator, 1) == Schedule(13, sigma_L=0.03, correlation=0, derivative=0.15)
     assert default_schedule(StructuredRows((1, 32, 32), 0.1), 1).correlation == 0
     assert (
         default_schedule(operator, 2)
         == default_schedule(operator)
-        == Schedule(20, sigma_L=0.02, correlation=0.0, common=0.4, extrapolation=0.5)
+        == Schedule(14, sigma_L=0.03, correlation=0.0, derivative=0.12, common=0.4, extrapolation=0.5)
     )
     assert Schedule().correlation > 0
 
@@ -562,6 +567,24 @@ def test_schedule_is_linear_in_the_root_of_sigma():
     levels = Schedule(10, sigma_0=1.0, sigma_L=0.001, rho=3).sigmas()
     roots = [level ** (1 / 3) for level in levels]
     assert roots == pytest.approx([1.0, 0.775, 0.55, 0.325, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"evaluations": 1}, "evaluations must be at least 2"),
+        ({"evaluations": 0, "derivative": 1.0}, "evaluations must be at least 1"),
+        ({"derivative": -0.1}, "derivative"),
+        ({"derivative": math.nan}, "derivative"),
+        ({"extrapolation": 1.5}, "extrapolation"),
+        ({"sigma_0": 0.01}, "sigma_L"),
+        ({"rho": 0.0}, "rho"),
+        ({"common": math.inf}, "common"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(settings, named):
+    with pytest.raises(ValueError, match=named):
+        Schedule(**settings).sigmas()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ PAPER: dict[str, Any] = {"sampler": "paper", "h0": 0.01, "beta": 0.01, "sigma_0"
 
 
 SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]
-SIGMAS_L = [0.005, 0.01, 0.02, 0.05, 0.1]
+SIGMAS_L = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1]
 CORRELATIONS = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 
 
@@ -163,17 +163,16 @@ def seed(help: str = SEED) -> int:
 
 def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the fast sampler's schedule."""
-    address.remember("evaluations", ours["evaluations"], range(4, 201, 2))
+    address.remember("evaluations", ours["evaluations"], range(4, 201))
     count = st.slider(
         "Evaluations",
         4,
         200,
-        step=2,
         key="evaluations",
         persist_state="page",
-        help="How often the network runs for each sample: a step denoises and, but for holes, asks how the estimate "
-        "depends on its input. Fewer is quicker and leaves edges soft; beyond a hundred you will hardly see a "
-        "difference.",
+        help="How often the network runs for each sample: a step denoises and, but for holes and the later steps of a "
+        "sample alone, asks how the estimate depends on its input. Fewer is quicker and leaves edges soft; beyond a "
+        "hundred you will hardly see a difference.",
     )
     correlation = level(
         "Noise correlation",

@@ -23,7 +23,7 @@ TASK = "super-resolution"
 def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) -> None:
     page = open_page()
     assert "12 288 of 196 608 numbers kept" in text(page)
-    assert "A saved run: astronaut, 4×, 4 samples, fast sampler, 20 evaluations" in text(page)
+    assert "A saved run: astronaut, 4×, 4 samples, fast sampler, 14 evaluations" in text(page)
     assert {metric.label for metric in page.metric} >= {"PSNR, average", "SSIM, one sample"}
     assert page.progress[0].value == 100
     assert not page.error
@@ -79,7 +79,7 @@ def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
     assert (address["sampler"], address["h0"], address["beta"]) == ("paper", "0.01", "0.01")
     buttons = {button.label: button for button in page.button}
     buttons["Our defaults"].click().run()
-    assert (page.query_params["sampler"], page.query_params["evaluations"]) == ("fast", "20")
+    assert (page.query_params["sampler"], page.query_params["evaluations"]) == ("fast", "14")
     assert "h0" not in page.query_params
 
 
