@@ -8,8 +8,9 @@ RUN := .venv/bin
 app: .venv/app
 	$(RUN)/streamlit run app.py
 
+# A worker a core, and a thread a worker: threads that wait for each other's cores stall. One worker has the browser.
 test: .venv/dev
-	$(RUN)/python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/dev
 	$(RUN)/ruff check .
