@@ -590,8 +590,9 @@ class _Problem:
         y = y.clone().requires_grad_()
         x_hat = y - self.denoiser(y)
         missing = self.missing(x_hat.detach())
-        # An exact denoiser's derivative is symmetric: the gradient of ⟨x̂, r⟩ is its product with r.
-        (gradient,) = torch.autograd.grad(x_hat, y, missing)
+        # An exact denoiser's derivative is symmetric: the gradient of ⟨x̂, r⟩ is its product with r. With r as an
+        # argument of its own PyTorch would load sympy, half a second, the first time.
+        (gradient,) = torch.autograd.grad(inner(x_hat, missing).sum(), y)
         towards = sigma**2 * gradient
         explained = self.project(towards) + self.noise**2 * missing
         energy, total = inner(missing, missing), sigma**2 + self.noise**2

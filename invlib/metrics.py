@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import stdtr  # type: ignore[import-untyped]
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -128,6 +127,8 @@ def expected_coverage(count: int, k: float = 2) -> float:
     """
     if count < 2:
         raise ValueError(f"count must be at least 2, got {count}")
+    from scipy.special import stdtr  # type: ignore[import-untyped]  # here, as it takes a fifth of a second to load
+
     return float(1 - 2 * stdtr(count - 1, -k))
 
 
