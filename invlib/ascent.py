@@ -76,7 +76,7 @@ class Schedule:
 
     There are as many as the `evaluations` pay for; a larger `rho` spends more of them at low noise. A step at a level
     above `derivative` takes two, the denoiser's and that of its derivative, by which the measurements correct what was
-    not measured; one below takes one.
+    not measured; one below takes one, but for the next if an evaluation is left.
 
     `correlation` is that of each step's noise with the noise of the step before, 0 to ½. 0 is the usual recursion; its
     samples have half the posterior's variance, however many evaluations there are, because a denoised image is an
@@ -107,10 +107,6 @@ class Schedule:
     common: float = 1.0
     extrapolation: float = 0.0
 
-    def cost(self, level: float) -> int:
-        """Evaluations that a step at a level takes."""
-        return 2 if level > self.derivative else 1
-
     def sigmas(self) -> list[float]:
         """The levels, one per step, falling."""
         check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho, common=self.common)
@@ -120,12 +116,20 @@ class Schedule:
             raise ValueError(f"derivative must be a noise level, from 0 up, got {self.derivative:g}")
         if self.sigma_L >= self.sigma_0:
             raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        least = self.cost(self.sigma_0)
-        if self.evaluations < least:
-            raise ValueError(f"evaluations must be at least {least}, got {self.evaluations}")
-        spacings = (self.spacing(steps) for steps in itertools.count(1))
-        *_, levels = itertools.takewhile(lambda levels: sum(map(self.cost, levels)) <= self.evaluations, spacings)
+        spacings = itertools.takewhile(self.affords, (self.spacing(steps) for steps in itertools.count(1)))
+        levels = max(spacings, key=len, default=None)
+        if levels is None:
+            raise ValueError(f"evaluations must be enough for one step, got {self.evaluations}")
         return levels
+
+    def affords(self, levels: Sequence[float]) -> bool:
+        """Whether the evaluations pay for a step at each of the levels."""
+        return len(levels) + sum(level > self.derivative for level in levels) <= self.evaluations
+
+    def costs(self) -> list[int]:
+        """Evaluations that each step takes: 2 with the denoiser's derivative, which the first ones take, 1 without."""
+        steps = len(self.sigmas())
+        return [2 if self.evaluations - steps > step else 1 for step in range(steps)]
 
     def spacing(self, steps: int) -> list[float]:
         """The levels of so many steps."""
@@ -325,10 +329,10 @@ def recur(
     white = repeat(problem.white(range(distinct(levels[0]))), count)
     y = last = problem.start(levels[0], white)
     evaluations = 0
-    for t, level in enumerate(levels, start=1):
-        estimate = problem.condition if level > schedule.derivative else problem.replace
+    for t, (level, cost) in enumerate(zip(levels, schedule.costs(), strict=True), start=1):
+        estimate = problem.condition if cost == 2 else problem.replace
         x_hat = repeat(estimate(y[: distinct(level)], level), count)
-        evaluations += schedule.cost(level)
+        evaluations += cost
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             message = f"diverged at step {t}: the noise level rises; try another prior"

@@ -216,9 +216,10 @@ def test_the_fast_sampler_spends_its_schedule(subspace):
     assert [state.evaluations for state in without] == [1, 2, 3]
     torch.testing.assert_close(operator.measure(without[-1].denoised), measurements, atol=1e-5, rtol=0)
     at_first = Schedule(8, derivative=0.1)
-    assert [level > 0.1 for level in at_first.sigmas()] == [True, True, True, False, False], (
-        "a sixth would cost too much"
-    )
+    assert [level > 0.1 for level in at_first.sigmas()] == [True, True, True, False, False], "six would cost too much"
+    assert at_first.costs() == [2, 2, 2, 1, 1]
+    assert Schedule(9, derivative=0.1).costs() == [2, 2, 2, 2, 1], "what is left pays for a derivative more"
+    assert Schedule(5).costs() == [2, 2]
     partly = list(recur(subspace, operator, measurements, schedule=at_first))
     assert [state.evaluations for state in partly] == [2, 4, 6, 7, 8]
 
@@ -572,8 +573,8 @@ def test_schedule_is_linear_in_the_root_of_sigma():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"evaluations": 1}, "evaluations must be at least 2"),
-        ({"evaluations": 0, "derivative": 1.0}, "evaluations must be at least 1"),
+        ({"evaluations": 1}, "evaluations must be enough"),
+        ({"evaluations": 0, "derivative": 1.0}, "evaluations must be enough"),
         ({"derivative": -0.1}, "derivative"),
         ({"derivative": math.nan}, "derivative"),
         ({"extrapolation": 1.5}, "extrapolation"),

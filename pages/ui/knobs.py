@@ -163,16 +163,18 @@ def seed(help: str = SEED) -> int:
 
 def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the fast sampler's schedule."""
-    address.remember("evaluations", ours["evaluations"], range(4, 201))
+    step = 1 if ours["derivative"] else 2  # of two where every step takes the derivative
+    address.remember("evaluations", ours["evaluations"], range(4, 201, step))
     count = st.slider(
         "Evaluations",
         4,
         200,
+        step=step,
         key="evaluations",
         persist_state="page",
-        help="How often the network runs for each sample: a step denoises and, but for holes and the later steps of a "
-        "sample alone, asks how the estimate depends on its input. Fewer is quicker and leaves edges soft; beyond a "
-        "hundred you will hardly see a difference.",
+        help="How often the network runs for each sample: a step denoises and, but for holes and the last steps, asks "
+        "how the estimate depends on its input. Fewer is quicker and leaves edges soft; beyond a hundred you will "
+        "hardly see a difference.",
     )
     correlation = level(
         "Noise correlation",

@@ -177,7 +177,8 @@ class Settings:
         """The noise level that is expected at each evaluation: the schedule, or the paper's Eq. 5-6."""
         if self.sampler == "fast":
             schedule = Schedule(**self.arguments)
-            return [level for level in schedule.sigmas() for _ in range(schedule.cost(level))]
+            steps = zip(schedule.sigmas(), schedule.costs(), strict=True)
+            return [level for level, cost in steps for _ in range(cost)]
         h0, beta, sigma_0, sigma_L = (self.arguments[name] for name in ("h0", "beta", "sigma_0", "sigma_L"))
         return list(takewhile(lambda sigma: sigma > sigma_L, predicted_sigmas(h0, beta, sigma_0)))
 

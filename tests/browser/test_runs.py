@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from invlib import cli
 from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 QUICK = "samples=1&evaluations=6"
 FINISHED = re.compile("Your run: finished its 6 evaluations")

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from tests.browser.visitor import press_run, wait_until_complete
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 FINISHED = re.compile("Your run: converged to σ ≤ 0.01")
 

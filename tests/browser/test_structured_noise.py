@@ -12,7 +12,7 @@ import pytest
 
 from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 FINISHED = re.compile("Your run: finished its 10 steps")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.browser.visitor import wait_until_complete
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 QUICK = "?samples=2&evaluations=40"
 
