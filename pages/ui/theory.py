@@ -43,8 +43,8 @@ estimate becomes $\hat{x} + C M v$, with one step towards the $v$ that solves
 $$M^\mathsf{T} C M\, v = m - M^\mathsf{T} \hat{x}$$
 
 Around a hole, where most pixels are known, it takes $C = \sigma^2$: they correct themselves only. Where averages of
-blocks or low frequencies are known, several samples add half of the estimate's last change to it, so that it does not
-lag behind as the noise falls.
+blocks or low frequencies are known, the last steps do the same, as it matters little there; and several samples add
+half of the estimate's last change to it, so that it does not lag behind as the noise falls.
 """
 
 SLIDERS = r"""
