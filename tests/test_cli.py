@@ -366,6 +366,12 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
     assert "picture.png" in error
 
 
+@pytest.mark.parametrize(("before", "level"), [(True, 0.0), (False, 1.0)])
+def test_a_run_from_when_the_derivative_was_taken_or_not_is_replayed(capsys, before, level):
+    Path("run.json").write_text(json.dumps(example_run() | {"derivative": before}))
+    assert run(capsys, "restore", "--replay", "run.json")["derivative"] == level
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
