@@ -76,7 +76,7 @@ class Schedule:
 
     There are as many as the `evaluations` pay for; a larger `rho` spends more of them at low noise. A step at a level
     above `derivative` takes two, the denoiser's and that of its derivative, by which the measurements correct what was
-    not measured; one below takes one, but for the next if an evaluation is left.
+    not measured; the others take one, but if an evaluation is left the first of them takes two.
 
     `correlation` is that of each step's noise with the noise of the step before, 0 to ½. 0 is the usual recursion; its
     samples have half the posterior's variance, however many evaluations there are, because a denoised image is an
@@ -116,11 +116,11 @@ class Schedule:
             raise ValueError(f"derivative must be a noise level, from 0 up, got {self.derivative:g}")
         if self.sigma_L >= self.sigma_0:
             raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        spacings = itertools.takewhile(self.affords, (self.spacing(steps) for steps in itertools.count(1)))
-        levels = max(spacings, key=len, default=None)
-        if levels is None:
-            raise ValueError(f"evaluations must be enough for one step, got {self.evaluations}")
-        return levels
+        least = 2 if self.sigma_0 > self.derivative else 1
+        if self.evaluations < least:
+            raise ValueError(f"evaluations must be at least {least}, for one step, got {self.evaluations}")
+        spacings = (self.spacing(steps) for steps in itertools.count(1))
+        return max(itertools.takewhile(self.affords, spacings), key=len)
 
     def affords(self, levels: Sequence[float]) -> bool:
         """Whether the evaluations pay for a step at each of the levels."""

@@ -573,8 +573,8 @@ def test_schedule_is_linear_in_the_root_of_sigma():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"evaluations": 1}, "evaluations must be enough"),
-        ({"evaluations": 0, "derivative": 1.0}, "evaluations must be enough"),
+        ({"evaluations": 1}, "evaluations must be at least 2"),
+        ({"evaluations": 0, "derivative": 1.0}, "evaluations must be at least 1"),
         ({"derivative": -0.1}, "derivative"),
         ({"derivative": math.nan}, "derivative"),
         ({"extrapolation": 1.5}, "extrapolation"),

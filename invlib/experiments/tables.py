@@ -253,7 +253,7 @@ BASELINES = {
 METHODS = (*SAMPLERS, *BASELINES)
 """The samplers of `ascent`, and what a user would try instead."""
 
-QUICK = ("fast", "least-squares")
+QUICK = ("fast", "least-squares", "tv")
 """Methods that run on all pictures of a set."""
 
 PAPER_SAMPLES = 2
