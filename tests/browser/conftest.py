@@ -24,8 +24,8 @@ START_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[object]:
-    """A browser that Playwright drives."""
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser that Playwright drives. It has a profile, so that code compiled for one page serves the next."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         if os.environ.get("REQUIRE_BROWSER") == "1":
@@ -34,8 +34,10 @@ def chromium() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield browser
         browser.close()
@@ -85,14 +87,15 @@ def unvisited_app(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(chromium, app: str) -> Iterator[Callable[..., object]]:  # type: ignore[no-untyped-def]
+def open_page(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
     """Opens a page of the app; the test fails if the browser's console shows an error or it asks another host."""
-    contexts, complaints = [], []
+    pages, complaints = [], []
 
-    def visit(path: str = "", *, width: int = 1280, scheme: str = "light") -> object:
-        context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
+    def visit(path: str = "", *, width: int = 1280, scheme: str = "light") -> Any:
+        page = chromium.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         page.set_default_timeout(60_000)
         page.on("console", note_error)
         page.on("request", lambda request: note_host(request.url))
@@ -109,8 +112,8 @@ def open_page(chromium, app: str) -> Iterator[Callable[..., object]]:  # type: i
             complaints.append(f"asked another host: {url}")
 
     yield visit
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not complaints
 
 

@@ -48,11 +48,9 @@ def stop(page: Any) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        f"deblurring?blur=motion&{QUICK}",
         f"deblurring?blur=drawn&{QUICK}",
         f"inpainting?missing=block&{QUICK}",
         f"inpainting?missing=pixels&keep=0.4&{QUICK}",
-        f"compressive_sensing?keep=0.25&{QUICK}",
         f"compressive_sensing?basis=dense&{QUICK}",
     ],
 )
@@ -64,14 +62,6 @@ def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path, addr
     page.get_by_alt_text("Restored:", exact=False).wait_for()
     assert page.get_by_test_id("stException").count() == 0
     page.screenshot(path=screenshots / f"{re.sub('[^a-z_]+', '-', address)}.png")
-
-
-@pytest.mark.parametrize("name", ["deblurring", "inpainting", "compressive_sensing"])
-def test_a_run_can_be_stopped(open_page: Callable[..., Any], name: str) -> None:
-    page = open_page(f"{name}?{LONG}")
-    press_run(page)
-    page.get_by_text(UNDER_WAY).wait_for()
-    stop(page)
 
 
 def test_a_knob_moved_during_a_run_does_not_end_it(open_page: Callable[..., Any]) -> None:

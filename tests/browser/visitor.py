@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
+
 
 def wait_until_complete(page: Any) -> None:
     """Until the page has come to its end and everything on it is drawn."""
@@ -25,6 +27,11 @@ def wait_until_idle(page: Any) -> None:
     page.wait_for_function(
         "document.querySelector('[data-testid=stApp]').getAttribute('data-test-script-state') === 'notRunning'"
     )
+
+
+def violations(page: Any) -> list[tuple[str, str]]:
+    """Rules of accessibility that the page breaks, each with the first element that does."""
+    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page).response["violations"]]
 
 
 def draw_line(page: Any, board: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
