@@ -497,6 +497,12 @@ Level = Tensor | float
 """A noise level of all images, or of each of them."""
 
 
+MISFIT = 2.0
+"""By how much an estimate may miss the measurements for the denoiser's derivative to be trusted: the mean square of
+what is missing, in units of the noise's variance, that in the iterate and that in the measurements. 1, and as much
+again for chance and for a noise level that is not quite right."""
+
+
 class _Problem:
     """A denoiser with or without measurements: where a sampler starts, its estimates, its noise."""
 
@@ -535,6 +541,7 @@ class _Problem:
         self.evaluate_noise = Batched(denoiser)
         self.condition_some = Batched(self._condition)
         self.operator = None if operator is None else operator.to(self.device)
+        self.measured = 0 if operator is None else operator.measured
         self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device)
         if not bool(torch.isfinite(self.measurements).all()):
             raise ValueError("the measurements hold numbers that are not finite")
@@ -584,7 +591,7 @@ class _Problem:
         Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y (Efron 2011). If p(x | y) is Gaussian, the mean
         given m as well is x̂ + C M v, where (MᵀC M + s²) v = m - Mᵀx̂ (Rozet et al. 2024). Here v is one step of
         steepest descent from zero, which takes one product with C, and the rest is as if C were σ²: without noise the
-        result agrees with the measurements exactly.
+        result agrees with the measurements exactly. All of it is, if x̂ misses them by more than the noise allows.
         """
         return self.condition_some(y, sigma)
 
@@ -602,6 +609,9 @@ class _Problem:
         energy, total = inner(missing, missing), sigma**2 + self.noise**2
         # The least counts where the derivative is next to nothing, or not that of an exact denoiser.
         length = energy / torch.maximum(inner(missing, explained), 1e-3 * total * energy).clamp_min(1e-30)
+        # An exact denoiser's estimate misses the measurements by no more than the noise. Where this one's does, because
+        # it takes fine texture for noise, what its derivative adds would make that worse from step to step.
+        length = torch.where(energy <= MISFIT * self.measured * total, length, 0.0)
         return x_hat.detach() + length * towards + sigma**2 / total * (missing - length * explained)
 
     def replace(self, y: Tensor, sigma: float) -> Tensor:
@@ -622,7 +632,7 @@ class _Problem:
         """σ_t = ‖d_t‖ / √N with the measurements' own noise in y, which d_t does not show, as it is expected: (n,)."""
         weight = self.weight(expected)
         d = (self.impose(x_hat, weight) if self.noise else x_hat) - y
-        share = 0.0 if self.operator is None else self.operator.measured / math.prod(self.shape)
+        share = self.measured / math.prod(self.shape)
         return (d.square().mean((1, 2, 3)) + share * (weight * self.noise).square()).sqrt()
 
     def inject(self, white: Tensor, sigma: Level, following: Level, h: float = 1) -> Tensor:

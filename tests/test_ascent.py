@@ -382,6 +382,18 @@ def test_without_a_derivative_only_the_measured_part_is_corrected(noise):
     torch.testing.assert_close(problem.replace(y, sigma), expected)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_where_the_prior_is_wrong_its_derivative_is_not_trusted(noise):
+    """Pictures that lack what was measured by more than the noise, beside one that has it."""
+    prior, operator, sigma = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4), 0.05
+    measurements = with_noise(operator.measure(prior.draw()), noise)
+    y = torch.cat([prior.draw(), prior.draw() + 1.0, -prior.draw()])
+    problem = _Problem(KnownLevel(prior, sigma), operator, measurements, None, 3, 0, noise)
+    difference = (problem.condition(y, sigma) - problem.replace(y, sigma)).abs().amax((1, 2, 3))
+    assert float(difference[0]) > 1e-3
+    torch.testing.assert_close(difference[1:], torch.zeros(2), atol=1e-6, rtol=0)
+
+
 class KnownLevel(Denoiser):
     """The exact denoiser of a Gaussian prior that is told the noise level."""
 
