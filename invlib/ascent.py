@@ -412,11 +412,11 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     Thirteen or fourteen do where the measurements fix the coarse picture (block averages, low frequencies): eight
     steps, as little fine detail is left to find below a noise of .03, and the derivative changes little below .12. The
     steps above .4 are common to all samples, and extrapolation is better than correlation. Where the picture has to
-    form it takes forty or sixty; the paper's settings take three to five hundred, for less (experiments/README.md). The
-    least-squares estimate of random rows is off by nearly white noise, no larger than the picture's contrast, so their
-    recursion starts there. Where most pixels are known, those around a hole already say what belongs in it: the
-    derivative does not pay. There independent noise makes samples spread half as far as they err, and with all of the
-    correlation they err more than the paper's: half of it.
+    form it takes forty or sixty, where the paper's settings take three to five hundred for a worse average
+    (experiments/README.md). The least-squares estimate of random rows is off by nearly white noise, no larger than the
+    picture's contrast, so their recursion starts there. Where most pixels are known, those around a hole already say
+    what belongs in it: the derivative does not pay. There independent noise makes samples spread half as far as they
+    err, and with all of the correlation they err more than the paper's: half of it.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     match operator:
@@ -448,8 +448,8 @@ def restore(
     ----------
     denoiser, operator, measurements, count, seed : as in `ascend`.
     sampler : "fast" (`recur`) or "paper" (`ascend`).
-    settings : further arguments of the sampler: `schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`, `interpolate`,
-        `max_evaluations`.
+    settings : further arguments of the sampler: `noise`, that of the measurements, and `schedule`, or `h0`, `beta`,
+        `sigma_0`, `sigma_L`, `interpolate`, `max_evaluations`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")

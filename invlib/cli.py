@@ -437,7 +437,9 @@ def solve(
     settings = {"schedule": Schedule(**arguments)} if options.sampler == "fast" else arguments
     states = sampler(prior, operator, measurements, count=options.samples, seed=options.seed, noise=noise, **settings)
     result = ascent.collect(show_progress(states))
-    return result, None if truth is None else score(result, operator, measurements, truth)
+    antithetic = bool(arguments.get("antithetic"))
+    scores = None if truth is None else score(result, operator, measurements, truth, antithetic=antithetic)
+    return result, scores
 
 
 def measurement_noise(
@@ -1092,10 +1094,14 @@ def add_experiment(benches: Commands, name: str) -> None:
         "--data",
         type=Path,
         required=not needless,
-        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set14 or set68",
+        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set12, set14 or set68",
     )
     command.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="JSON lines; rows that are there are not run again"
+        "--out",
+        type=Path,
+        default=Path(f"{name}.jsonl"),
+        metavar="FILE",
+        help="JSON lines; rows that are there are not run again (default: %(default)s)",
     )
     command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: that of the pictures)")
     if name != "speed":

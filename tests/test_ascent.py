@@ -335,6 +335,7 @@ SIXTEEN = (1, 16, 16)
         # These determine some directions so badly that with less noise the mean needs more evaluations.
         pytest.param(Mask.block(SIXTEEN, (4, 4, 8, 8)), 0.1, id="hole"),
         pytest.param(StructuredRows(SIXTEEN, 0.3), 0.1, id="random rows"),
+        pytest.param(DenseRows(SIXTEEN, 0.3), 0.1, id="dense random rows"),
     ],
 )
 def test_with_correlated_noise_the_fast_sampler_draws_from_the_posterior(operator, noise):
@@ -517,6 +518,7 @@ def test_little_noise_in_the_measurements_is_as_none(subspace, settings):
         Blur((1, 32, 32), torch.ones(5, 5)),
         Mask.random_pixels((1, 32, 32), 0.3),
         StructuredRows((1, 32, 32), 0.3),
+        DenseRows((1, 32, 32), 0.3),
     ],
     ids=lambda operator: type(operator).__name__,
 )

@@ -14,6 +14,7 @@ from invlib.metrics import (
     coverage,
     ensemble,
     expected_coverage,
+    expected_spread_skill,
     farthest_first,
     pooled_spread_skill,
     psnr,
@@ -145,6 +146,17 @@ def test_gaussian_samples_cover_the_truth_as_often_as_student_says(count: int, k
     samples, truth = (0.3 + 0.1 * torch.randn(count + 1, 1, 200, 200, generator=generator)).split([count, 1])
     expected = expected_coverage(count, k)
     assert coverage(samples, truth, k) == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 40_000))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("k", [1.0, 2.0])
+def test_what_is_expected_of_pairs_of_opposite_noise(count: int, k: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    white, truth = torch.randn(1 + (count + 1) // 2, 1, 300, 300, generator=generator).split([(count + 1) // 2, 1])
+    samples = torch.stack([white, -white], 1).flatten(0, 1)[:count]
+    assert spread_skill(samples, truth) == pytest.approx(expected_spread_skill(count, antithetic=True), rel=0.02)
+    margin = 0.025 if count % 2 else 0.01
+    assert coverage(samples, truth, k) == pytest.approx(expected_coverage(count, k, antithetic=True), abs=margin)
 
 
 def test_expected_coverage_is_that_of_students_distribution() -> None:

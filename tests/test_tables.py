@@ -202,9 +202,11 @@ def test_every_experiment_is_tested():
     assert EXPERIMENTS.keys() == {*ROWS, "speed"}
 
 
-def test_figure_1_follows_the_prediction(capsys, tmp_path):
-    assert main(["bench", "figure1", "--out", str(tmp_path / "rows"), "--samples", "4", "--json"]) == 0
+def test_figure_1_follows_the_prediction(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "figure1", "--samples", "4", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len((tmp_path / "figure1.jsonl").read_text().splitlines()) == len(rows)
     grid = [(row["settings"]["h0"], row["settings"]["beta"]) for row in rows]
     assert grid == [(h0, beta) for h0 in figures.FIGURE1_H0S for beta in (1.0, 0.5, 0.1)]
     for row in rows:

@@ -35,8 +35,10 @@ class Scores:
     coverage: dict[str, float] | None
 
 
-def score(result: Restoration, operator: LinearOperator, measurements: Tensor, truth: Tensor) -> Scores:
-    """Score a result against `truth` (1, C, H, W)."""
+def score(
+    result: Restoration, operator: LinearOperator, measurements: Tensor, truth: Tensor, *, antithetic: bool
+) -> Scores:
+    """Score a result against `truth` (1, C, H, W); `antithetic` if its samples are pairs of opposite noise."""
     samples = result.samples.cpu().clamp(0, 1)
     spread = float(psnr(samples, truth).std(correction=min(1, len(samples) - 1)))
     return Scores(
@@ -44,13 +46,13 @@ def score(result: Restoration, operator: LinearOperator, measurements: Tensor, t
         sample=compare(samples, truth) | {"psnr_std": spread},
         mean=compare(result.mean.cpu().clamp(0, 1), truth),
         ensemble=ensemble(samples, truth) if len(samples) > 1 else None,
-        coverage=cover(samples, truth) if len(samples) > 1 else None,
+        coverage=cover(samples, truth, antithetic=antithetic) if len(samples) > 1 else None,
     )
 
 
-def cover(samples: Tensor, truth: Tensor, k: float = 2) -> dict[str, float]:
+def cover(samples: Tensor, truth: Tensor, k: float = 2, *, antithetic: bool) -> dict[str, float]:
     """Measured and expected coverage of k standard deviations."""
-    return {"measured": coverage(samples, truth, k), "expected": expected_coverage(len(samples), k)}
+    return {"measured": coverage(samples, truth, k), "expected": expected_coverage(len(samples), k, antithetic)}
 
 
 def compare(image: Tensor, truth: Tensor) -> dict[str, float]:

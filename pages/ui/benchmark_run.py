@@ -99,8 +99,8 @@ def sample(asked: Asked) -> Steps:
         yield underway(settings.progress(state), started, state.denoised.mean(0))
     row: Row = {"samples": asked.samples, "evaluations": state.evaluations, "seconds": time.perf_counter() - started}
     result = collect([state])
-    row |= summarise([score(result, posed.operator, posed.measurements, posed.truth)])
-    return Measured(1.0, 0.0, row, images.to_uint8(result.mean))
+    scores = score(result, posed.operator, posed.measurements, posed.truth, antithetic=settings.antithetic)
+    return Measured(1.0, 0.0, row | summarise([scores]), images.to_uint8(result.mean))
 
 
 def restore(asked: Asked) -> Steps:
@@ -118,8 +118,9 @@ def restore(asked: Asked) -> Steps:
     started = time.perf_counter()
     for step, estimate in enumerate(baseline.restore(operator, measurements, **settings), start=1):
         yield underway(step / settings.get("steps", 1), started, estimate)
+    estimate = estimate.cpu()  # waits for the device
     row: Row = {"evaluations": step if baseline.denoises else None, "seconds": time.perf_counter() - started}
-    row["result"] = {name: float(value) for name, value in compare(estimate.cpu(), posed.truth).items()}
+    row["result"] = {name: float(value) for name, value in compare(estimate, posed.truth).items()}
     return Measured(1.0, 0.0, row, images.to_uint8(estimate))
 
 

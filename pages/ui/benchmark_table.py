@@ -25,8 +25,8 @@ COLUMNS = {
     "spread_skill": st.column_config.NumberColumn(
         "Spread / skill",
         format="%.2f",
-        help="How far samples spread, against how far their average is from the truth. 1 is right; below, they are "
-        "too alike.",
+        help="How far samples spread, against how far their average is from the truth. 1 is right, and 1.13 for our "
+        "pairs of opposite noise; below, they are too alike.",
     ),
     "evaluations": st.column_config.NumberColumn("Evaluations", format="%.0f", help="Of the denoiser, a sample."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.2f", help="For a picture, all samples together."),

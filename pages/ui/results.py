@@ -13,7 +13,7 @@ import streamlit as st
 import torch
 
 from invlib.images import contact_sheet, to_uint8
-from invlib.metrics import farthest_first
+from invlib.metrics import expected_spread_skill, farthest_first
 from pages.ui import components, pixels, plots
 from pages.ui.runs import Run
 
@@ -105,9 +105,10 @@ def scores(run: Run) -> None:
         metric("SSIM, one sample", sample["ssim"], given["ssim"], "", 3, "Averaged over the samples.")
     lines = [f"Gains are over the measured picture alone ({given['psnr']:.2f} dB, {given['ssim']:.3f})."]
     if run.parameters.get("spread_skill") is not None:
+        right = expected_spread_skill(len(run.samples), bool(run.parameters.get("antithetic")))
         lines.append(
             f"The samples spread {run.parameters['spread_skill']:.2f} times as far as their average is from the truth; "
-            "1 would be a perfect account of what is not known."
+            f"{right:.3g} would be a perfect account of what is not known."
         )
     if run.parameters.get("coverage") is not None:
         cover = run.parameters["coverage"]

@@ -165,6 +165,11 @@ class Settings:
             **self.arguments,
         }
 
+    @property
+    def antithetic(self) -> bool:
+        """Whether the samples are pairs of opposite noise."""
+        return bool(self.arguments.get("antithetic"))
+
     def states(self, denoiser: Denoiser, problem: Problem) -> Iterator[State]:
         """The sampler, ready to run."""
         shared: dict[str, Any] = {"count": self.samples, "seed": self.seed}
@@ -329,10 +334,12 @@ def summarise_run(problem: Problem, settings: Settings, result: Restoration, fra
         },
     }
     if problem.truth is not None and problem.operator is not None and problem.measurements is not None:
-        parameters |= summarise([score(result, problem.operator, problem.measurements, problem.truth)])
+        pairs = settings.antithetic
+        scores = score(result, problem.operator, problem.measurements, problem.truth, antithetic=pairs)
+        parameters |= summarise([scores])
         parameters["each"] = curves(result.samples, problem.truth)
         if len(result.samples) > 1:
-            parameters["calibration"] = calibration(result.samples, problem.truth)
+            parameters["calibration"] = calibration(result.samples, problem.truth, pairs)
     std = result.std.square().mean(1).sqrt()[0].cpu().numpy()
     mean = images.to_uint8(result.mean)
     truth = None if problem.truth is None else images.to_uint8(problem.truth)
@@ -373,8 +380,8 @@ def curves(samples: Tensor, truth: Tensor) -> dict[str, list[float]]:
     }
 
 
-def calibration(samples: Tensor, truth: Tensor) -> dict[str, list[float]]:
+def calibration(samples: Tensor, truth: Tensor, antithetic: bool) -> dict[str, list[float]]:
     """Coverage of narrow to wide bands about the average: what samples of the posterior would have, and what is."""
     samples = samples.cpu().clamp(0, 1)
-    rows = [cover(samples, truth, k) for k in np.linspace(0.25, 3, 12)]
+    rows = [cover(samples, truth, k, antithetic=antithetic) for k in np.linspace(0.25, 3, 12)]
     return {name: [round(row[name], 4) for row in rows] for name in ("expected", "measured")}

@@ -54,7 +54,8 @@ def work(pose: Pose, xs: XS, settings: Settings) -> Callable[[Callable[[], bool]
             assert problem.truth is not None
             for state in settings.states(denoiser, problem):
                 yield Swept((len(points) + settings.progress(state)) / len(xs), points)
-            scores = score(collect([state]), problem.operator, problem.measurements, problem.truth)
+            result, pairs = collect([state]), settings.antithetic
+            scores = score(result, problem.operator, problem.measurements, problem.truth, antithetic=pairs)
             points += (Point(x, {ANSWER: scores.mean["psnr"], BASELINE: scores.input["psnr"]}),)
         return Swept(1.0, points)
 
