@@ -28,6 +28,12 @@ COLUMNS = {
         help="How far samples spread, against how far their average is from the truth. 1 is right, and 1.13 for our "
         "pairs of opposite noise; below, they are too alike.",
     ),
+    "covered": st.column_config.NumberColumn(
+        "Covered",
+        format="%.0f %%",
+        help="Of the numbers that were not measured, how many lie within two standard deviations of the average. 91 % is "
+        "right for eight samples.",
+    ),
     "evaluations": st.column_config.NumberColumn("Evaluations", format="%.0f", help="Of the denoiser, a sample."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.2f", help="For a picture, all samples together."),
     "same_pictures": st.column_config.NumberColumn(
@@ -55,11 +61,18 @@ def show_lines(lines: Sequence[Line], alt: str, where: Sequence[str] = ()) -> No
         "paper_psnr": [line.reported.get("psnr") for line in lines],
         "paper_ssim": [line.reported.get("ssim_paper") for line in lines],
         "spread_skill": [None if line.single else line.row.get("spread_skill") for line in lines],
+        "covered": [None if line.single else covered(line) for line in lines],
         "evaluations": [line.row.get("evaluations") for line in lines],
         "seconds": [None if line.single else line.row.get("seconds") for line in lines],
         "same_pictures": [line.same_pictures for line in lines],
     }
     show({name: column for name, column in columns.items() if any(cell is not None for cell in column)}, alt)
+
+
+def covered(line: Line) -> float | None:
+    """Per cent of the numbers within two standard deviations; None where samples do not say."""
+    coverage = line.row.get("coverage")
+    return None if coverage is None else 100 * coverage["measured"]
 
 
 def show(columns: Mapping[str, Sequence[Any]], alt: str) -> None:

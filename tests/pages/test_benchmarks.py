@@ -129,6 +129,7 @@ def test_a_table_has_what_was_measured_and_what_the_paper_reports(
     assert (average["psnr"], average["ssim_paper"]) == (fast["mean"]["psnr"], fast["mean"]["ssim_paper"])
     assert (sample["psnr"], sample["psnr_std"]) == (fast["sample"]["psnr"], fast["sample"]["psnr_std"])
     assert (average["spread_skill"], average["seconds"]) == (fast["spread_skill"], fast["seconds"])
+    assert average["covered"] == pytest.approx(100 * fast["coverage"]["measured"])
     assert (average["paper_psnr"], sample["paper_psnr"], sample["paper_ssim"]) == (31.20, 29.47, 0.894)
     assert (average["evaluations"], average["pictures"]) == (14, "1 of 5")
     assert table.loc["Total variation", "psnr"] == tv["result"]["psnr"]
