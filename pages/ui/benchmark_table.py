@@ -31,8 +31,8 @@ COLUMNS = {
     "covered": st.column_config.NumberColumn(
         "Covered",
         format="%.0f %%",
-        help="Of the numbers that were not measured, how many lie within two standard deviations of the average. 91 % is "
-        "right for eight samples.",
+        help="Of the numbers that were not measured, how many lie within two standard deviations of the average. For "
+        "eight samples 91 % is right.",
     ),
     "evaluations": st.column_config.NumberColumn("Evaluations", format="%.0f", help="Of the denoiser, a sample."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.2f", help="For a picture, all samples together."),
