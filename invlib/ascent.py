@@ -41,7 +41,7 @@ from invlib.operators import (
     StructuredRows,
     check_shape,
 )
-from invlib.runtime import Batched
+from invlib.runtime import Batched, on
 
 
 @dataclass(frozen=True)
@@ -540,7 +540,7 @@ class _Problem:
         self.denoiser = denoiser
         self.evaluate_noise = Batched(denoiser)
         self.condition_some = Batched(self._condition)
-        self.operator = None if operator is None else operator.to(self.device)
+        self.operator = None if operator is None else on(operator, self.device)
         self.measured = 0 if operator is None else operator.measured
         self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device)
         if not bool(torch.isfinite(self.measurements).all()):

@@ -163,11 +163,11 @@ def farthest_first(points: Tensor) -> list[int]:
 
 
 def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64, `truth` expanded to the batch."""
+    """Both in float64 and where `image` is, `truth` expanded to the batch."""
     if image.ndim != 4 or truth.ndim != 4 or image.shape[1:] != truth.shape[1:] or len(truth) not in (1, len(image)):
         shapes = f"{tuple(image.shape)} and {tuple(truth.shape)}"
         raise ValueError(f"image and truth must be (batch, C, H, W) of the same size, got {shapes}")
-    return image.double(), truth.double().expand(image.shape)
+    return image.double(), truth.to(image.device).double().expand(image.shape)
 
 
 def _samples_of_one(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +139,7 @@ class Mask(LinearOperator):
     """
 
     kept: Tensor
+    chosen: Tensor
 
     def __init__(self, image_shape: Sequence[int], kept: Tensor) -> None:
         super().__init__(image_shape)
@@ -150,7 +152,8 @@ class Mask(LinearOperator):
         if not kept.any():
             raise ValueError("kept must be True somewhere: a mask that measures nothing leaves nothing to restore from")
         self.register_buffer("kept", kept.expand(self.image_shape).clone())
-        self.measurement_shape = (int(self.kept.sum()),)
+        self.register_buffer("chosen", indices(self.kept))
+        self.measurement_shape = (len(self.chosen),)
 
     @classmethod
     def block(cls, image_shape: Sequence[int], box: tuple[int, int, int, int]) -> Mask:
@@ -184,13 +187,13 @@ class Mask(LinearOperator):
 
     def measure(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        return x[:, self.kept]
+        return x.flatten(1)[:, self.chosen]
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        x = m.new_zeros(len(m), *self.image_shape)
-        x[:, self.kept] = m
-        return x
+        x = m.new_zeros(len(m), math.prod(self.image_shape))
+        x[:, self.chosen] = m
+        return x.unflatten(1, self.image_shape)
 
     def project(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -227,6 +230,7 @@ class FourierRows(LinearOperator):
     """
 
     kept: Tensor
+    chosen: Tensor
 
     def __init__(self, image_shape: Sequence[int], kept: Tensor) -> None:
         super().__init__(image_shape)
@@ -238,17 +242,19 @@ class FourierRows(LinearOperator):
         if not kept.any() or not torch.equal(kept, opposite(kept)):
             raise ValueError("kept must hold at least one frequency, and -k with every frequency k")
         self.register_buffer("kept", kept)
-        self.measurement_shape = (channels, int(kept.sum()))
+        self.register_buffer("chosen", indices(kept))
+        self.measurement_shape = (channels, len(self.chosen))
 
     def measure(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        return hartley(x)[..., self.kept]
+        return hartley(x).flatten(2)[..., self.chosen]
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        coefficients = m.new_zeros(len(m), *self.image_shape)
-        coefficients[..., self.kept] = m
-        return hartley(coefficients)
+        channels, height, width = self.image_shape
+        coefficients = m.new_zeros(len(m), channels, height * width)
+        coefficients[..., self.chosen] = m
+        return hartley(coefficients.unflatten(2, (height, width)))
 
     def project(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -415,9 +421,9 @@ class StructuredRows(LinearOperator):
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        coefficients = m.new_zeros(len(m), *self.image_shape)
-        coefficients.view(len(m), -1)[:, self.chosen] = m
-        return self.signs * hartley(coefficients, dims=(-3, -2, -1))
+        coefficients = m.new_zeros(len(m), math.prod(self.image_shape))
+        coefficients[:, self.chosen] = m
+        return self.signs * hartley(coefficients.unflatten(1, self.image_shape), dims=(-3, -2, -1))
 
 
 class DenseRows(LinearOperator):
@@ -443,8 +449,7 @@ class DenseRows(LinearOperator):
             raise ValueError(
                 f"keep asks for a dense {size}×{count} matrix, more than 2²⁷ entries: use structured rows instead"
             )
-        gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
-        self.register_buffer("matrix", torch.linalg.qr(gaussian).Q.contiguous())
+        self.register_buffer("matrix", orthonormal_columns(size, count, seed))
         self.measurement_shape = (count,)
 
     def measure(self, x: Tensor) -> Tensor:
@@ -454,6 +459,13 @@ class DenseRows(LinearOperator):
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
         return (m @ self.matrix.T).unflatten(1, self.image_shape)
+
+
+@lru_cache(maxsize=1)
+def orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
+    """Of a Gaussian matrix: (size, count). The last is kept, as it takes seconds, and a page asks for it many times."""
+    gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
+    return torch.linalg.qr(gaussian).Q.contiguous()
 
 
 def check_keep(keep: float) -> None:
@@ -469,6 +481,12 @@ def kept_count(count: int, keep: float) -> int:
     if kept == 0:
         raise ValueError(f"keep must be at least {1 / count:.2g} to keep one of {count} numbers, got {keep}")
     return kept
+
+
+def indices(kept: Tensor) -> Tensor:
+    """Where a mask is True, as places in a row, ascending: int64. With the mask itself an accelerator would be waited
+    for at every use, to count them."""
+    return kept.flatten().nonzero().flatten()
 
 
 def random_subset(count: int, keep: float, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 import platform
 from collections.abc import Callable
@@ -50,6 +52,12 @@ def prepare(module: Module, device: torch.device | str | None = None, dtype: tor
     # PyTorch's stubs lack the overload of `to` that takes a memory format.
     module.to(device=device, dtype=dtype or fast_dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.eval().requires_grad_(False)
+
+
+def on(module: Module, device: torch.device) -> Module:
+    """The module on `device`: itself where all that it holds is there, else a copy, so that the caller's stays."""
+    held = itertools.chain(module.parameters(), module.buffers())
+    return module if all(tensor.device == device for tensor in held) else copy.deepcopy(module).to(device)
 
 
 def set_threads(count: int | None = None) -> int:

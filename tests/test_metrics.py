@@ -183,3 +183,10 @@ def test_farthest_first_starts_in_the_middle_and_spreads_out():
     assert farthest_first(points) == [2, 3, 4, 0, 1]
     assert farthest_first(torch.zeros(1, 3)) == [0]
     assert sorted(farthest_first(torch.zeros(4, 2))) == [0, 1, 2, 3], "equal points are each named once"
+
+
+def test_scores_are_taken_where_the_image_is():
+    """PyTorch's device without data refuses tensors of another, as CUDA does."""
+    images, truth = noisy_pair(3)
+    assert psnr(images.to("meta"), truth).is_meta
+    assert psnr_all_channels(images.to("meta"), truth).is_meta

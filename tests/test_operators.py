@@ -88,6 +88,16 @@ def matrix(operator: LinearOperator) -> Tensor:
 
 
 @every_operator
+def test_an_operator_works_where_it_was_moved_to(build: Callable[[Shape], LinearOperator]) -> None:
+    """On PyTorch's device without data, which like CUDA refuses tensors of another, and whose shapes must be known."""
+    operator = build((3, 7, 10)).to("meta")
+    x, m = (torch.empty(2, *shape, device="meta") for shape in (operator.image_shape, operator.measurement_shape))
+    for answer in (operator.adjoint(m), operator.project(x), operator.from_view(operator.view(m))):
+        assert answer.is_meta
+    assert operator.measure(x).shape == m.shape
+
+
+@every_operator
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_contract(build: Callable[[Shape], LinearOperator], shape: Shape, batch: int) -> None:

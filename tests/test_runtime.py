@@ -8,6 +8,7 @@ from torch import nn
 
 from invlib import runtime
 from invlib.denoisers import BFUNet
+from invlib.operators import Mask
 
 
 class Greedy(nn.Module):
@@ -77,6 +78,14 @@ def test_prepare_gives_a_network_for_inference_that_agrees_with_float32():
     assert fast(y).dtype == torch.float32
     error = (fast(y) - exact(y)).norm() / exact(y).norm()
     assert float(error) < 0.02
+
+
+def test_a_module_that_is_needed_elsewhere_is_copied():
+    operator = Mask.random_pixels((1, 8, 8), 0.5)
+    assert runtime.on(operator, torch.device("cpu")) is operator
+    moved = runtime.on(operator, torch.device("meta"))
+    assert moved.kept.is_meta
+    assert not operator.kept.is_meta, "the caller's stays where it is"
 
 
 @pytest.mark.parametrize(

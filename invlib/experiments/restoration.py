@@ -42,7 +42,7 @@ def score(
     samples = result.samples.cpu().clamp(0, 1)
     spread = float(psnr(samples, truth).std(correction=min(1, len(samples) - 1)))
     return Scores(
-        input=compare(operator.cpu().adjoint(measurements.cpu()).clamp(0, 1), truth),
+        input=compare(operator.adjoint(measurements).cpu().clamp(0, 1), truth),
         sample=compare(samples, truth) | {"psnr_std": spread},
         mean=compare(result.mean.cpu().clamp(0, 1), truth),
         ensemble=ensemble(samples, truth) if len(samples) > 1 else None,

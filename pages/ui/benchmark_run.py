@@ -114,7 +114,7 @@ def restore(asked: Asked) -> Steps:
     if baseline.denoises:
         settings["denoiser"] = load_prior(default_prior(asked.problem.channels))
         device = device_of(settings["denoiser"])
-    operator, measurements = posed.operator.to(device), posed.measurements.to(device)
+    operator, measurements = runtime.on(posed.operator, device), posed.measurements.to(device)
     started = time.perf_counter()
     for step, estimate in enumerate(baseline.restore(operator, measurements, **settings), start=1):
         yield underway(step / settings.get("steps", 1), started, estimate)

@@ -1,6 +1,6 @@
-"""The app in a browser: a server of its own, Debian's Chromium, and a folder for screenshots.
+"""The app in a browser: a server of its own, Debian's Chromium, and screenshots if somebody wants to look.
 
-Where there is no Chromium these tests are skipped, unless REQUIRE_BROWSER=1. SCREENSHOTS names the folder.
+Where there is no Chromium these tests are skipped, unless REQUIRE_BROWSER=1. SCREENSHOTS names a folder for pictures.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def open_page(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="session")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def screenshots() -> Path | None:
+    """The folder for screenshots, if any: they are for people, take time, and no test depends on them."""
+    folder = os.environ.get("SCREENSHOTS")
+    return Path(folder) if folder else None

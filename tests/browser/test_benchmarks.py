@@ -9,24 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import press_run, violations, wait_until_idle
+from tests.browser.visitor import examine, press_run, shoot, violations, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
 
 def settle(page: Any) -> None:
-    """Until the page is there to its end, and give the window its height, for a screenshot of all of it."""
+    """Until the page is there to its end."""
     page.get_by_role("heading", name="Benchmarks").wait_for()
     wait_until_idle(page)
     page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
-    wait_until_idle(page)
 
 
-@pytest.mark.parametrize(("width", "examined"), [(1280, "light"), (390, "dark")])
-def test_every_view(open_page: Callable[..., Any], screenshots: Path, width: int, examined: str) -> None:
-    page = open_page("benchmarks", width=width)
+def test_every_view(open_page: Callable[..., Any], screenshots: Path | None) -> None:
+    page = open_page("benchmarks", width=390, scheme="dark")
     settle(page)
     names = page.get_by_test_id("stButtonGroup").first.get_by_role("radio").all_inner_texts()
     assert names == [
@@ -43,22 +39,10 @@ def test_every_view(open_page: Callable[..., Any], screenshots: Path, width: int
         slug = name.lower().replace(" ", "-")
         page.wait_for_url(re.compile(f"show={slug}"))
         settle(page)
-        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(overflow) <= 0, "the page is wider than the window"
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.wait_for_function(
-                "dark => (getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
-                ".match(/\\d+/)[0] < 128) === dark",
-                arg=scheme == "dark",
-            )
-            wait_until_idle(page)
-            page.screenshot(path=screenshots / f"benchmarks-{slug}-{width}-{scheme}.png")
-            if scheme == examined:
-                assert violations(page) == []
+        examine(page, screenshots, f"benchmarks-{slug}")
 
 
-def test_a_row_is_run_here(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_a_row_is_run_here(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("benchmarks?show=deblurring&picture=coffee&samples=1", width=390)
     settle(page)
     press_run(page)
@@ -67,5 +51,5 @@ def test_a_row_is_run_here(open_page: Callable[..., Any], screenshots: Path) -> 
     page.get_by_text("It is another picture").wait_for()
     page.get_by_alt_text("Restored: an espresso in a white cup on a red saucer").wait_for()
     settle(page)
-    page.screenshot(path=screenshots / "benchmarks-run.png")
+    shoot(page, screenshots, "benchmarks-run", whole=True)
     assert violations(page) == []

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from invlib import cli
-from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
+from tests.browser.visitor import draw_line, press_run, shoot, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -54,14 +54,14 @@ def stop(page: Any) -> None:
         f"compressive_sensing?basis=dense&{QUICK}",
     ],
 )
-def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path, address: str) -> None:
+def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | None, address: str) -> None:
     page = open_page(address)
     page.get_by_text("Press Run").wait_for()
     press_run(page)
     page.get_by_text(FINISHED).wait_for()
     page.get_by_alt_text("Restored:", exact=False).wait_for()
     assert page.get_by_test_id("stException").count() == 0
-    page.screenshot(path=screenshots / f"{re.sub('[^a-z_]+', '-', address)}.png")
+    shoot(page, screenshots, re.sub("[^a-z_]+", "-", address))
 
 
 def test_a_knob_moved_during_a_run_does_not_end_it(open_page: Callable[..., Any]) -> None:
@@ -116,7 +116,7 @@ def test_a_shared_link_repeats_a_run(open_page: Callable[..., Any]) -> None:
 
 
 def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
-    open_page: Callable[..., Any], screenshots: Path, tmp_path: Path
+    open_page: Callable[..., Any], screenshots: Path | None, tmp_path: Path
 ) -> None:
     """Remove an object from an own picture in two clicks and a stroke, then replay the run's JSON."""
     page = open_page(f"inpainting?{QUICK}")
@@ -130,7 +130,7 @@ def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
     press_run(page)
     page.get_by_text(FINISHED).wait_for()
     wait_until_idle(page)
-    page.screenshot(path=screenshots / "inpainting-removed.png")
+    shoot(page, screenshots, "inpainting-removed")
     files = {}
     for label in ("Picture", "Settings"):
         with page.expect_download() as download:
@@ -146,14 +146,14 @@ def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
     assert np.abs(again - np.asarray(Image.open(io.BytesIO(files["Picture"])))).max() <= 3
 
 
-def test_a_sweep(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_a_sweep(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page(f"compressive_sensing?{QUICK}")
     button = page.get_by_role("button", name="Draw the curve")
     button.click()
     page.get_by_text(re.compile(r"Point \d of 6")).wait_for()
     button.wait_for()  # it stands where Stop stood
     page.locator("[role=figure][aria-label*='dB at 50%']").wait_for()
-    page.screenshot(path=screenshots / "compressive_sensing-sweep.png", full_page=True)
+    shoot(page, screenshots, "compressive_sensing-sweep", whole=True)
 
 
 def test_a_picture_that_cannot_be_read_ends_in_a_sentence(open_page: Callable[..., Any]) -> None:

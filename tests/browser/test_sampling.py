@@ -11,48 +11,44 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.visitor import press_run, wait_until_complete
+from tests.browser.visitor import press_run, shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
 FINISHED = re.compile("Your run: converged to σ ≤ 0.01")
 
 
-def settle(page: Any, path: Path) -> None:
-    """A screenshot of the whole page, once the pictures of the end are there."""
-    wait_until_complete(page)
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
-    page.screenshot(path=path)
-
-
-def test_samples_form_one_beside_the_other(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_samples_form_one_beside_the_other(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("sampling?kind=digits&size=56&samples=2&seed=1&h0=0.01&beta=0.02")
     page.get_by_text("Press Run").wait_for()
     press_run(page)
     page.get_by_text(re.compile(r"Evaluation \d+, σ = 0.[1-9]")).wait_for()
     for number in (1, 2):
         page.get_by_alt_text(f"A picture drawn from the prior: Sample {number} of 2").wait_for()
-    page.screenshot(path=screenshots / "sampling-during.png")
+    shoot(page, screenshots, "sampling-during")
     page.get_by_text(FINISHED).wait_for()
     page.get_by_text("Your run: 56×56 pixels, 2 samples, paper sampler").wait_for()
-    settle(page, screenshots / "sampling-after.png")
+    wait_until_complete(page)
+    shoot(page, screenshots, "sampling-after", whole=True)
 
 
-def test_an_interpolation_can_be_taken_home_as_an_animation(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_an_interpolation_can_be_taken_home_as_an_animation(
+    open_page: Callable[..., Any], screenshots: Path | None
+) -> None:
     page = open_page("sampling?kind=digits&mode=interpolate&samples=5", width=390)
     page.get_by_text("Press Run").wait_for()
     press_run(page)
     page.get_by_text(FINISHED).wait_for()
     for place in ("Sample 1", "25% of the way", "50% of the way", "75% of the way", "Sample 2"):
         page.get_by_text(place, exact=True).wait_for()
-    settle(page, screenshots / "sampling-interpolated.png")
+    wait_until_complete(page)
+    shoot(page, screenshots, "sampling-interpolated", whole=True)
     with page.expect_download() as download:
         page.get_by_role("button", name="Animation", exact=True).click()
     assert Image.open(download.value.path()).n_frames == 9
 
 
-def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("sampling?kind=digits&size=56&h0=0.02", scheme="dark")
     wait_until_complete(page)
     button = page.get_by_role("button", name="Compare", exact=True)
@@ -62,4 +58,5 @@ def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], scr
     # Captions of two moments of the run were seen side by side, with 69 and with 80 evaluations.
     expect(page.get_by_text(re.compile(r"β = 0.05: \d+ evaluations"))).to_have_count(1, timeout=30_000)
     page.get_by_alt_text("A sample with β = 1").wait_for()
-    settle(page, screenshots / "sampling-betas.png")
+    wait_until_complete(page)
+    shoot(page, screenshots, "sampling-betas", whole=True)

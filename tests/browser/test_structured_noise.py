@@ -10,35 +10,26 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import draw_line, press_run, wait_until_complete, wait_until_idle
+from tests.browser.visitor import draw_line, press_run, shoot, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
 FINISHED = re.compile("Your run: finished its 10 steps")
 
 
-def settle(page: Any, path: Path) -> None:
-    """A screenshot of the whole page, once nothing moves any more."""
-    wait_until_complete(page)
-    wait_until_idle(page)
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
-    page.screenshot(path=path)
-
-
-def test_a_run_forms_and_can_be_stopped(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_a_run_forms_and_can_be_stopped(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("structured_noise?noise=radial&steps=400")
     wait_until_complete(page)
     press_run(page)
     page.get_by_text(re.compile(r"Step \d+ of 400, about \d+ s left")).wait_for()
     page.get_by_alt_text("Restored: the face of a smiling astronaut").wait_for()
-    page.screenshot(path=screenshots / "structured-noise-during.png")
+    shoot(page, screenshots, "structured-noise-during")
     page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
     page.get_by_text("Stopped after").wait_for()
     page.get_by_role("button", name="Run", exact=True).wait_for()
 
 
-def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("structured_noise?noise=scribble&picture=cartoon&steps=10", width=390)
     wait_until_complete(page)
     board = page.get_by_role("application", name="Scribble on the picture.")
@@ -54,10 +45,11 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screen
     done = json.loads(Path(download.value.path()).read_bytes())
     assert done["picture"] == "cartoon"
     assert done["knobs"]["strokes"].startswith("data:image/png")
-    settle(page, screenshots / "structured-noise-scribble.png")
+    wait_until_complete(page)
+    shoot(page, screenshots, "structured-noise-scribble", whole=True)
 
 
-def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("structured_noise?steps=10&c=0.2", scheme="dark")
     wait_until_complete(page)
     for name in ("MLE with a GAN", "Bora et al."):
@@ -72,4 +64,5 @@ def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screens
     page.get_by_text(re.compile(r"Point \d of 5")).wait_for()
     curve.wait_for()
     page.locator("[role=figure][aria-label*='dB at 0.4']").wait_for()
-    settle(page, screenshots / "structured-noise-compared.png")
+    wait_until_complete(page)
+    shoot(page, screenshots, "structured-noise-compared", whole=True)

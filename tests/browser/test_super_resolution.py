@@ -14,23 +14,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.visitor import wait_until_complete
+from tests.browser.visitor import shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
 QUICK = "?samples=2&evaluations=14"
 
 
-def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path) -> None:
+def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page(QUICK)
     wait_until_complete(page)
     page.get_by_text("Press Run").wait_for()  # the settings are not those of the saved run
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text(re.compile(r"Evaluation \d+ of 14")).wait_for()
-    page.screenshot(path=screenshots / "super-resolution-during.png")
+    shoot(page, screenshots, "super-resolution-during")
     page.get_by_text("Average of 2 samples, PSNR").wait_for()
     page.get_by_text("Your run: astronaut, 4×, 2 samples, fast sampler, 14 evaluations").wait_for()
-    page.screenshot(path=screenshots / "super-resolution-after.png")
+    shoot(page, screenshots, "super-resolution-after")
 
     suffixes = {"Picture": ".png", "All samples": ".zip", "Animation": ".webp", "Settings": ".json"}
     for label, suffix in suffixes.items():

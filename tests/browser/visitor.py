@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -32,6 +34,52 @@ def wait_until_idle(page: Any) -> None:
 def violations(page: Any) -> list[tuple[str, str]]:
     """Rules of accessibility that the page breaks, each with the first element that does."""
     return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page).response["violations"]]
+
+
+def shoot(page: Any, folder: Path | None, name: str, whole: bool = False) -> None:
+    """A screenshot, of the whole page if asked to, where there is a folder for them."""
+    if folder is None:
+        return
+    if whole:
+        show_all(page)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def show_all(page: Any) -> None:
+    """Give the window the height of the page, which scrolls within it."""
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+    wait_until_idle(page)
+
+
+def examine(page: Any, folder: Path | None, name: str) -> None:
+    """On a telephone in the dark and on a desktop in light: the page fits, and breaks no rule of accessibility.
+
+    With a screenshot of each, and of the other two, where there is a folder for them.
+    """
+    for width, scheme, examined in looks(others=folder is not None):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(
+            "dark => (getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+            ".match(/\\d+/)[0] < 128) === dark",
+            arg=scheme == "dark",
+        )
+        show_all(page)
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(overflow) <= 0, f"the page is wider than a window of {width} pixels"
+        shoot(page, folder, f"{name}-{width}-{scheme}")
+        if examined:
+            assert violations(page) == []
+
+
+def looks(others: bool) -> Iterator[tuple[int, str, bool]]:
+    """Widths and colour schemes, and whether to examine them or, as `others`, only to look."""
+    yield 390, "dark", True
+    if others:
+        yield 390, "light", False
+        yield 1280, "dark", False
+    yield 1280, "light", True
 
 
 def draw_line(page: Any, board: Any, start: tuple[float, float], end: tuple[float, float]) -> None:

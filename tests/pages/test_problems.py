@@ -24,7 +24,7 @@ CASES = {
     "block": ("inpainting", "inpainting", {"missing": "block", "size": "0.25", "left": "0", "top": "100"}),
     "pixels": ("inpainting", "random-pixels", {"missing": "pixels", "keep": "0.4"}),
     "structured": ("compressive_sensing", "compressive-sensing", {"keep": "0.25"}),
-    "dense": ("compressive_sensing", "compressive-sensing", {"basis": "dense", "keep": "0.25"}),
+    "dense": ("compressive_sensing", "compressive-sensing", {"basis": "dense", "keep": "0.1"}),
 }
 
 
