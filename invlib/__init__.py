@@ -8,7 +8,7 @@
 >>> invlib.save_image(result.mean, "restored.png")
 """
 
-from invlib.ascent import Restoration, Schedule, State, ascend, recur, restore, sample
+from invlib.ascent import Restoration, Schedule, State, ascend, posterior_mean, recur, restore, sample
 from invlib.checkpoints import CheckpointError, load
 from invlib.denoisers import Denoiser
 from invlib.flows import Flow
@@ -36,6 +36,7 @@ __all__ = [
     "ascend",
     "load",
     "load_image",
+    "posterior_mean",
     "psnr",
     "recur",
     "restore",

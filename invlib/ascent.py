@@ -24,7 +24,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -454,6 +454,32 @@ def restore(
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
     return collect(SAMPLERS[sampler](denoiser, operator, measurements, count=count, seed=seed, **settings))
+
+
+def posterior_mean(
+    denoiser: Denoiser,
+    operator: LinearOperator,
+    measurements: Tensor,
+    *,
+    seed: int = 0,
+    noise: float | None = 0.0,
+) -> Restoration:
+    """Estimate the posterior's mean, in a quarter to two fifths of the time that eight samples take.
+
+    By the average of one antithetic pair, whose errors of first order cancel, with nothing that spreads the two: no
+    correlation and no extrapolation. It is .1 to .3 dB below the average of eight, for holes above it
+    (experiments/README.md).
+
+    Parameters
+    ----------
+    denoiser, operator, measurements, seed, noise : as in `ascend`.
+
+    Returns
+    -------
+    The estimate is `mean`. The two samples differ by less than samples of the posterior do, so `std` is not its spread.
+    """
+    schedule = replace(default_schedule(operator, 2), correlation=0.0, extrapolation=0.0)
+    return restore(denoiser, operator, measurements, count=2, seed=seed, noise=noise, schedule=schedule)
 
 
 def sample(

@@ -37,7 +37,7 @@ COLUMNS = {
     "evaluations": st.column_config.NumberColumn("Evaluations", format="%.0f", help="Of the denoiser, a sample."),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.2f", help="For a picture, all samples together."),
     "same_pictures": st.column_config.NumberColumn(
-        "Ours, same pictures", format="%.2f", help="Our PSNR on the same pictures, dB."
+        "Ours, same", format="%.2f", help="Our PSNR on the same pictures, dB."
     ),
     "pictures": st.column_config.TextColumn("Pictures", help="How many of the set."),
 }

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from invlib import cli
-from tests.browser.visitor import draw_line, press_run, shoot, wait_until_complete, wait_until_idle
+from tests.browser.visitor import download, draw_line, press_run, shoot, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -108,10 +108,7 @@ def test_a_shared_link_repeats_a_run(open_page: Callable[..., Any]) -> None:
     for visitor in (page, open_page(page.url.split("/")[-1])):
         press_run(visitor)
         visitor.get_by_text(FINISHED).wait_for()
-        wait_until_idle(visitor)
-        with visitor.expect_download() as download:
-            visitor.get_by_role("button", name="Picture", exact=True).click()
-        answers.append(Path(download.value.path()).read_bytes())
+        answers.append(download(visitor, "Picture").read_bytes())
     assert answers[0] == answers[1]
 
 
@@ -131,11 +128,7 @@ def test_a_drawn_hole_is_filled_and_the_run_repeated_on_the_command_line(
     page.get_by_text(FINISHED).wait_for()
     wait_until_idle(page)
     shoot(page, screenshots, "inpainting-removed")
-    files = {}
-    for label in ("Picture", "Settings"):
-        with page.expect_download() as download:
-            page.get_by_role("button", name=label, exact=True).click()
-        files[label] = Path(download.value.path()).read_bytes()
+    files = {label: download(page, label).read_bytes() for label in ("Picture", "Settings")}
     done = json.loads(files["Settings"])
     assert 0.5 < done["measured"] / (3 * 64 * 64) < 1
     (tmp_path / "run.json").write_bytes(files["Settings"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.visitor import press_run, shoot, wait_until_complete
+from tests.browser.visitor import download, press_run, shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
@@ -43,9 +43,7 @@ def test_an_interpolation_can_be_taken_home_as_an_animation(
         page.get_by_text(place, exact=True).wait_for()
     wait_until_complete(page)
     shoot(page, screenshots, "sampling-interpolated", whole=True)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Animation", exact=True).click()
-    assert Image.open(download.value.path()).n_frames == 9
+    assert Image.open(download(page, "Animation")).n_frames == 9
 
 
 def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], screenshots: Path | None) -> None:

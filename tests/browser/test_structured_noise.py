@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import draw_line, press_run, shoot, wait_until_complete, wait_until_idle
+from tests.browser.visitor import download, draw_line, press_run, shoot, wait_until_complete, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -40,9 +40,7 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screen
     page.get_by_text("The noise model knows where the pen was").wait_for()
     press_run(page)
     page.get_by_text(FINISHED).wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Settings", exact=True).click()
-    done = json.loads(Path(download.value.path()).read_bytes())
+    done = json.loads(download(page, "Settings").read_bytes())
     assert done["picture"] == "cartoon"
     assert done["knobs"]["strokes"].startswith("data:image/png")
     wait_until_complete(page)

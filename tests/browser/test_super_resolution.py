@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.visitor import shoot, wait_until_complete
+from tests.browser.visitor import download, shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
@@ -34,10 +34,9 @@ def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | Non
 
     suffixes = {"Picture": ".png", "All samples": ".zip", "Animation": ".webp", "Settings": ".json"}
     for label, suffix in suffixes.items():
-        with page.expect_download() as download:
-            page.get_by_role("button", name=label, exact=True).click()
-        assert download.value.suggested_filename.endswith(suffix)
-        content = Path(download.value.path()).read_bytes()
+        file = download(page, label)
+        assert file.suffix == suffix
+        content = file.read_bytes()
         if suffix == ".json":
             assert json.loads(content)["samples"] == 2
         else:

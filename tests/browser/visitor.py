@@ -31,6 +31,18 @@ def wait_until_idle(page: Any) -> None:
     )
 
 
+def download(page: Any, label: str) -> Path:
+    """Press a button that downloads, and return the file, which has the name that the page gives it.
+
+    Once the script has run to its end: while a run's last elements arrive, a click can miss.
+    """
+    wait_until_idle(page)
+    with page.expect_download() as started:
+        page.get_by_role("button", name=label, exact=True).click()
+    path = Path(started.value.path())
+    return path.rename(path.with_name(started.value.suggested_filename))
+
+
 def violations(page: Any) -> list[tuple[str, str]]:
     """Rules of accessibility that the page breaks, each with the first element that does."""
     return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page).response["violations"]]
