@@ -283,7 +283,7 @@ def test_methods_stand_side_by_side(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_a_sweep_to_its_end(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(PAGE, noise="radial", steps="4")
+    page = open_page(PAGE, noise="radial", steps="10")
     page.get_by_key("swept radial").set_value(["tv"])
     page.run()
     page.button(key="start sweep structured-noise radial").click().run()
