@@ -8,14 +8,14 @@
 >>> invlib.save_image(result.mean, "restored.png")
 """
 
-from invlib.ascent import Restoration, Schedule, State, ascend, posterior_mean, recur, restore, sample
-from invlib.checkpoints import CheckpointError, load
-from invlib.denoisers import Denoiser
-from invlib.flows import Flow
-from invlib.gans import Generator
 from invlib.images import ImageError, load_image, save_image
 from invlib.metrics import psnr, ssim
-from invlib.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows
+from invlib.priors.checkpoints import CheckpointError, load
+from invlib.priors.denoisers import Denoiser
+from invlib.priors.flows import Flow
+from invlib.priors.gans import Generator
+from invlib.problems.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows
+from invlib.solvers.ascent import Restoration, Schedule, State, ascend, posterior_mean, recur, restore, sample
 
 __all__ = [
     "BlockAverage",

@@ -21,13 +21,10 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from invlib import ascent, checkpoints, images, removal, runtime
-from invlib.ascent import Restoration, Schedule, State
-from invlib.denoisers import ARCHITECTURES, Denoiser
-from invlib.experiments import results
+from invlib import examples, images, runtime
+from invlib.experiments import rows as results
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
-from invlib.experiments.restoration import Scores, score, summarise
 from invlib.experiments.structured_noise import (
     build_problem,
     load_truths,
@@ -36,10 +33,16 @@ from invlib.experiments.structured_noise import (
     without_prior,
 )
 from invlib.experiments.tables import METHODS, TABLES, Options
-from invlib.inversion import Iterate
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.operators import Blur, LinearOperator
-from invlib.tasks import SAMPLING_BETA, TASKS, decode_knobs, default_prior, encode_knobs, json_value
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import ARCHITECTURES, Denoiser
+from invlib.problems import structured as removal
+from invlib.problems.linear import SAMPLING_BETA, TASKS, decode_knobs, default_prior, encode_knobs, json_value
+from invlib.problems.operators import Blur, LinearOperator
+from invlib.scores import Scores, score, summarise
+from invlib.solvers import ascent
+from invlib.solvers.ascent import Restoration, Schedule, State
+from invlib.solvers.inversion import Iterate
 
 Item = TypeVar("Item")
 Result = dict[str, Any]
@@ -522,7 +525,7 @@ def open_picture(options: argparse.Namespace) -> tuple[Tensor, Result]:
         return images.load_image(options.image), {"picture": options.image.name}
     if options.side is None:
         raise ValueError(f"the run in {options.replay} is not of an example but of {options.picture}: name it as IMAGE")
-    picture = images.example(options.picture, side=options.side)
+    picture = examples.example(options.picture, side=options.side)
     return picture, {"picture": options.picture, "side": options.side}
 
 

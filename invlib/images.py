@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps
-from skimage import data
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,6 +51,24 @@ should reach.
 
 class ImageError(ValueError):
     """A picture that cannot be used. The message is one sentence that says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, and where it is from.
+
+    Attributes
+    ----------
+    name : what the run's JSON calls it; an uploaded picture's holds a fingerprint of the file.
+    image : (1, C, H, W) in [0, 1].
+    description : what is to be seen, in words.
+    side : the longest side that an example was made with; None for a visitor's own picture.
+    """
+
+    name: str
+    image: Tensor
+    description: str
+    side: int | None = None
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -98,7 +114,7 @@ def load_image(
         raise ImageError(f"{name} is {size} pixels: use a picture with sides of {min_side} pixels or more")
 
     try:
-        image = _to_tensor(_pixels(ImageOps.exif_transpose(picture)))
+        image = to_tensor(_pixels(ImageOps.exif_transpose(picture)))
     except Exception as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: save it again, or use another picture") from error
     if not image.sum().isfinite():
@@ -181,7 +197,7 @@ def _scale(values: np.ndarray) -> np.ndarray:
     return (values.astype(np.float64) / white).clip(0, 1).astype(np.float32)
 
 
-def _to_tensor(pixels: np.ndarray) -> Tensor:
+def to_tensor(pixels: np.ndarray) -> Tensor:
     """(height, width) or (height, width, 3), uint8 or float32 in [0, 1] -> (1, C, height, width), float32 in [0, 1]."""
     image = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2).contiguous()
     return image if image.is_floating_point() else image.float().div_(255)
@@ -339,61 +355,3 @@ def save_image(image: Tensor, path: str | Path) -> None:
         Image.fromarray(to_uint8(image)).save(path, SUFFIXES[path.suffix.lower()], quality=95)
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
-
-
-# --- Examples ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Example:
-    """A square cut from a picture that scikit-image carries.
-
-    Attributes
-    ----------
-    read : returns the picture, (height, width) or (height, width, 3), uint8.
-    box : top, left and side of the square, in pixels.
-    description : what is to be seen, in words.
-    """
-
-    read: Callable[[], np.ndarray]
-    box: tuple[int, int, int]
-    description: str
-
-
-EXAMPLES = {
-    "astronaut": Example(data.astronaut, (0, 86, 256), "a smiling astronaut in her space suit"),
-    "chelsea": Example(data.chelsea, (10, 90, 270), "the face of a tabby cat"),
-    "coffee": Example(data.coffee, (0, 110, 380), "an espresso in a white cup on a red saucer"),
-    "rocket": Example(data.rocket, (80, 160, 340), "a rocket on its launch pad at dusk"),
-    "motorcycle": Example(lambda: data.stereo_motorcycle()[0], (120, 220, 380), "a red motorcycle in a garage"),
-    "camera": Example(data.camera, (30, 80, 300), "a photographer behind his camera, in grey"),
-    "coins": Example(data.coins, (0, 100, 256), "rows of ancient coins, in grey"),
-    "brick": Example(data.brick, (0, 0, 512), "a pavement of bricks, in grey"),
-}
-"""Names -> pictures that come with the library. Only those inside scikit-image's wheel: nothing is downloaded."""
-
-EXAMPLE_SIDE = 256
-"""The side of an example, in pixels, unless a smaller one is asked for."""
-
-
-def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE) -> Tensor:
-    """An example picture: (1, channels, side, side), float32 in [0, 1], of 8-bit levels.
-
-    Parameters
-    ----------
-    name : one of `EXAMPLES`.
-    channels : 3 for colour, 1 for grey, None for the picture's own.
-    side : from `MIN_SIDE` to `EXAMPLE_SIDE` pixels.
-
-    Raises
-    ------
-    ImageError : unknown name, or a side out of range.
-    """
-    if name not in EXAMPLES:
-        raise ImageError(f"there is no example called {name!r}: choose one of {', '.join(EXAMPLES)}")
-    if not MIN_SIDE <= side <= EXAMPLE_SIDE:
-        raise ImageError(f"side must be from {MIN_SIDE} to {EXAMPLE_SIDE} pixels, got {side}")
-    chosen = EXAMPLES[name]
-    top, left, square = chosen.box
-    image = fit(_to_tensor(chosen.read()[top : top + square, left : left + square]), side)
-    return quantise(image if channels is None else to_channels(image, channels))

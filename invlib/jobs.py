@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from invlib.checkpoints import CheckpointError
+from invlib.priors.checkpoints import CheckpointError
 
 
 class HasProgress(Protocol):

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from invlib import checkpoints
+from invlib.priors import checkpoints
 from pages.ui import address, benchmarks, layout, pixels
 
 VIEWS = {

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from invlib import checkpoints, images
-from pages.ui import address, examples, knobs, layout, picture, pixels, results, stage, sweep, theory, views
+from invlib import images
+from invlib.priors import checkpoints
+from pages.ui import address, knobs, layout, picture, pixels, results, saved, stage, sweep, theory, views
 from pages.ui.runs import Picture, Problem, simulate
 
 TASK = "compressive-sensing"
@@ -41,14 +42,14 @@ try:
         about = "How many numbers are measured, as a fraction of those in the picture. Fewer leave more to be guessed."
         keep = knobs.fraction("Numbers kept", "keep", KEEPS[basis], 0.1, about)
         with place:
-            side = min(examples.EXAMPLES[TASK].side, LONGEST[basis])
-            chosen = picture.pick(longest=LONGEST[basis], side=side, names=examples.pictures(TASK))
+            side = min(saved.EXAMPLES[TASK].side, LONGEST[basis])
+            chosen = picture.pick(longest=LONGEST[basis], side=side, names=saved.pictures(TASK))
         problem = pose(chosen, keep, basis)
         settings = knobs.settings(problem)
         address.write(basis=basis, keep=keep, picture=st.session_state["picture"], **settings.parameters)
         stage.run_button(problem, settings)
     with right:
-        run = stage.show(problem, settings, examples.load(TASK))
+        run = stage.show(problem, settings, saved.load(TASK))
         theory.fold("the columns of $M$ are random directions, orthonormal, in the space of all pictures.")
     results.show(run, measured=f"{run.parameters['measured']} random sums")
     sweep.show(

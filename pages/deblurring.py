@@ -7,8 +7,9 @@ import numpy as np
 import streamlit as st
 import torch
 
-from invlib import checkpoints, images
-from pages.ui import address, draw, examples, knobs, layout, picture, pixels, results, stage, theory, views
+from invlib import images
+from invlib.priors import checkpoints
+from pages.ui import address, draw, knobs, layout, picture, pixels, results, saved, stage, theory, views
 from pages.ui.runs import Problem, given, simulate
 
 TASK = "deblurring"
@@ -64,7 +65,7 @@ def blur() -> tuple[dict[str, str | float], dict[str, Any]]:
 
 def pose(mode: str, **blurred: Any) -> Problem:
     """Let the visitor pick a picture and blur it, or take it as the blurred one."""
-    chosen = picture.pick(longest=LONGEST, names=examples.pictures(TASK))
+    chosen = picture.pick(longest=LONGEST, names=saved.pictures(TASK))
     if mode == "sharpen":
         return given(TASK, chosen, tuple(chosen.image.shape[1:]), **blurred)
     return simulate(TASK, chosen, **blurred)
@@ -94,7 +95,7 @@ try:
         address.write(mode=mode, picture=st.session_state["picture"], **chosen, **settings.parameters)
         stage.run_button(problem, settings)
     with right:
-        run = stage.show(problem, settings, examples.load(TASK))
+        run = stage.show(problem, settings, saved.load(TASK))
         theory.fold("$M^\\mathsf{T}$ takes the Fourier coefficients that the blur left, and $M$ puts them back.")
     results.show(run, measured="blurred")
 except (images.ImageError, checkpoints.CheckpointError, ValueError) as error:

@@ -7,8 +7,9 @@ import streamlit as st
 import torch
 from streamlit.delta_generator import DeltaGenerator
 
-from invlib import checkpoints, images
-from pages.ui import address, draw, examples, knobs, layout, picture, pixels, results, stage, theory
+from invlib import images
+from invlib.priors import checkpoints
+from pages.ui import address, draw, knobs, layout, picture, pixels, results, saved, stage, theory
 from pages.ui.runs import Picture, Problem, given, simulate
 
 LONGEST = 384  # of a picture's sides, in pixels
@@ -37,7 +38,7 @@ def block(height: int, width: int) -> tuple[Setting, dict[str, Any]]:
 def paint(chosen: Picture, board: DeltaGenerator, repair: bool) -> torch.Tensor:
     """Let the visitor paint over the picture: True where it was left alone."""
     height, width = chosen.image.shape[2:]
-    example = repair and chosen.side == examples.EXAMPLES["inpainting"].side
+    example = repair and chosen.side == saved.EXAMPLES["inpainting"].side
     with board.container(width=440):
         painted = draw.strokes(
             pixels.png(images.to_uint8(chosen.image)),
@@ -48,7 +49,7 @@ def paint(chosen: Picture, board: DeltaGenerator, repair: bool) -> torch.Tensor:
             if repair
             else "Paint over what is to go, and a little beyond its edge.",
             brush=max(3, width // 25),
-            initial=examples.SCRIBBLE if example else (),
+            initial=saved.SCRIBBLE if example else (),
         )
     return torch.from_numpy(~painted)
 
@@ -84,7 +85,7 @@ try:
             "and have it replaced by what could be behind it.",
         )
         chosen = picture.pick(
-            longest=LONGEST, side=examples.EXAMPLES["inpainting"].side, names=examples.pictures("inpainting")
+            longest=LONGEST, side=saved.EXAMPLES["inpainting"].side, names=saved.pictures("inpainting")
         )
         missing = "painted"
         if mode == "repair":
@@ -101,7 +102,7 @@ try:
         address.write(mode=mode, **kind, picture=st.session_state["picture"], **setting, **settings.parameters)
         stage.run_button(problem, settings, ready=not problem.complete)
     with right:
-        run = stage.show(problem, settings, examples.load(problem.task))
+        run = stage.show(problem, settings, saved.load(problem.task))
         theory.fold("$M^\\mathsf{T}$ takes the pixels that are left, and $M$ puts them back in their places.")
     results.show(run, measured=f"{run.parameters['measured']:,} numbers left".replace(",", " "), by_difference=True)
 except (images.ImageError, checkpoints.CheckpointError, ValueError) as error:

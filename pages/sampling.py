@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from invlib import checkpoints
-from pages.ui import address, betas, examples, knobs, layout, pixels, results, stage, theory
+from invlib.priors import checkpoints
+from pages.ui import address, betas, knobs, layout, pixels, results, saved, stage, theory
 from pages.ui.kinds import KINDS
 
 TASK = "sampling"
@@ -42,7 +42,7 @@ try:
         address.write(kind=kind, mode=mode, size=side, **settings.parameters)
         stage.run_button(problem, settings)
     with right:
-        run = stage.show(problem, settings, examples.load(TASK))
+        run = stage.show(problem, settings, saved.load(TASK))
         theory.fold()
     height, width = run.mean.shape[:2]
     results.show(run, measured=f"{width}×{height} pixels")

@@ -4,8 +4,9 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from invlib import checkpoints, images
-from invlib.removal import TASKS
+from invlib import images
+from invlib.priors import checkpoints
+from invlib.problems.structured import TASKS
 from pages.ui import (
     address,
     draw,

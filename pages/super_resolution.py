@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from invlib import checkpoints, images
-from pages.ui import address, examples, knobs, layout, picture, pixels, results, stage, theory
+from invlib import examples, images
+from invlib.priors import checkpoints
+from pages.ui import address, knobs, layout, picture, pixels, results, saved, stage, theory
 from pages.ui.runs import Problem, given, simulate
 
 TASK = "super-resolution"
@@ -19,7 +20,7 @@ LONGEST_RESULT = 768
 def pose(mode: str, factor: int) -> Problem:
     """Let the visitor pick a picture and measure it, or take it as what was measured."""
     if mode == "enlarge":
-        small = picture.pick(longest=LONGEST_RESULT // factor, side=images.EXAMPLE_SIDE // 4, small=True)
+        small = picture.pick(longest=LONGEST_RESULT // factor, side=examples.EXAMPLE_SIDE // 4, small=True)
         channels, height, width = small.image.shape[1:]
         return given(TASK, small, (channels, height * factor, width * factor), factor=factor)
     clean = picture.pick(longest=LONGEST)
@@ -55,7 +56,7 @@ try:
         address.write(mode=mode, factor=factor, picture=st.session_state["picture"], **settings.parameters)
         stage.run_button(problem, settings)
     with right:
-        run = stage.show(problem, settings, examples.load(TASK))
+        run = stage.show(problem, settings, saved.load(TASK))
         theory.fold("a number of $m$ is the average of a block of pixels, and $M$ spreads it over the block again.")
     results.show(run, measured=f"{run.parameters['factor']}×")
 except (images.ImageError, checkpoints.CheckpointError) as error:

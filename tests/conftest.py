@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from invlib.denoisers import Denoiser
+from invlib.priors.denoisers import Denoiser
 
 
 class SubspacePrior(Denoiser):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from invlib import checkpoints
-from invlib.flows import RealNVP
-from invlib.gans import Generator
+from invlib.priors import checkpoints
+from invlib.priors.flows import RealNVP
+from invlib.priors.gans import Generator
 
 
 def use_small_priors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

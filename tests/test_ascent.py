@@ -10,9 +10,27 @@ import torch
 from torch import Tensor
 
 import invlib
-from invlib.ascent import Schedule, _Problem, ascend, collect, default_schedule, estimate_noise, recur, step_size
-from invlib.denoisers import Denoiser
-from invlib.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows, hartley
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.operators import (
+    BlockAverage,
+    Blur,
+    DenseRows,
+    LinearOperator,
+    LowPass,
+    Mask,
+    StructuredRows,
+    hartley,
+)
+from invlib.solvers.ascent import (
+    Schedule,
+    _Problem,
+    ascend,
+    collect,
+    default_schedule,
+    estimate_noise,
+    recur,
+    step_size,
+)
 from tests.conftest import SubspacePrior
 
 SAMPLERS = [

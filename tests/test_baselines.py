@@ -10,10 +10,10 @@ import torch
 from scipy.fft import dctn, idctn
 from torch import Tensor
 
-from invlib.baselines import bm3d, dct_matrix, lasso_dct, soft_threshold, total_variation
 from invlib.images import example
 from invlib.metrics import psnr_all_channels
-from invlib.operators import Mask, StructuredRows
+from invlib.problems.operators import Mask, StructuredRows
+from invlib.solvers.baselines import bm3d, dct_matrix, lasso_dct, soft_threshold, total_variation
 
 SHAPE = (3, 10, 8)
 

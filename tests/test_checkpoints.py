@@ -17,9 +17,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from invlib import checkpoints
-from invlib.checkpoints import CheckpointError
-from invlib.denoisers import BFCNN, Denoiser
+from invlib.priors import checkpoints
+from invlib.priors.checkpoints import CheckpointError
+from invlib.priors.denoisers import BFCNN, Denoiser
 from tests.hub_server import COMMIT, Hub, serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -423,7 +423,7 @@ def test_offline(hub: Hub, net: BFCNN, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_clients_environment_variables_are_honoured(hub: Hub, tmp_path: Path) -> None:
     cache = tmp_path / "elsewhere"
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    program = f"from invlib import checkpoints; print(checkpoints.resolve('{REMOTE}'))"
+    program = f"from invlib.priors import checkpoints; print(checkpoints.resolve('{REMOTE}'))"
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from invlib import Schedule, checkpoints, images, restore
+from invlib import Schedule, examples, images, restore
 from invlib.cli import main
-from invlib.denoisers import BFUNet
-from invlib.flows import Flow
-from invlib.gans import Generator
-from invlib.operators import BlockAverage, gaussian_kernel
-from invlib.tasks import TASKS
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import BFUNet
+from invlib.priors.flows import Flow
+from invlib.priors.gans import Generator
+from invlib.problems.linear import TASKS
+from invlib.problems.operators import BlockAverage, gaussian_kernel
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +29,14 @@ def outside(tmp_path, monkeypatch):
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "coffee.png"
-    images.save_image(images.example("coffee", side=64), path)
+    images.save_image(examples.example("coffee", side=64), path)
     return path
 
 
 @pytest.fixture
 def grey_picture(tmp_path):
     path = tmp_path / "camera.png"
-    images.save_image(images.example("camera", side=64), path)
+    images.save_image(examples.example("camera", side=64), path)
     return path
 
 
@@ -122,7 +123,7 @@ def test_the_paper_sampler_converges_under_its_predicted_curve(capsys, grey_pict
 
 
 def test_a_measured_low_resolution_picture_is_enlarged_and_not_scored(capsys, tmp_path):
-    small = images.example("coffee", side=32)
+    small = examples.example("coffee", side=32)
     images.save_image(small, tmp_path / "small.png")
     row = run(
         capsys, "restore", "small.png", "--measured", "--task", "super-resolution", "--factor", 2, "--evaluations", 8
@@ -172,7 +173,7 @@ def test_sample_interpolates_between_two_samples(capsys, tmp_path):
 
 def test_bench_averages_over_a_folder(capsys, tmp_path):
     for name in ("coffee", "chelsea"):
-        images.save_image(images.example(name, side=40), tmp_path / "data" / f"{name}.png")
+        images.save_image(examples.example(name, side=40), tmp_path / "data" / f"{name}.png")
     row = run(
         capsys,
         "bench",
@@ -198,7 +199,7 @@ def test_bench_averages_over_a_folder(capsys, tmp_path):
 
 
 def test_bench_denoising_improves_on_the_noisy_picture(capsys, tmp_path):
-    images.save_image(images.example("camera", side=64), tmp_path / "data" / "camera.png")
+    images.save_image(examples.example("camera", side=64), tmp_path / "data" / "camera.png")
     row = run(capsys, "bench", "denoising", "--data", "data", "--prior", "bf-unet-gray")
     assert list(row["psnr"]) == ["0.02", "0.05", "0.1", "0.2", "0.4", "0.8"]
     for sigma, psnr in row["psnr"].items():
@@ -210,7 +211,7 @@ def test_train_writes_a_checkpoint_that_loads_and_goes_on_after_a_stop(capsys, t
         "invlib.training.denoiser.ARCHITECTURES", {"BFUNet": lambda channels: BFUNet(channels, (4, 8), 1)}
     )
     for name in ("camera", "coins"):
-        images.save_image(images.example(name, side=32), tmp_path / "data" / f"{name}.png")
+        images.save_image(examples.example(name, side=32), tmp_path / "data" / f"{name}.png")
     arguments = (
         "train",
         "denoiser",
@@ -272,7 +273,7 @@ PAPER = ("--sampler", "paper", "--h0", 0.3, "--beta", 0.2, "--sigma-0", 0.5, "--
 @pytest.fixture
 def files(picture, tmp_path):
     """A mask; a kernel of few levels, so small that it is no picture; one of sixteen bits."""
-    images.save_image((images.example("camera", side=64) > 0.3).float(), tmp_path / "mask.png")
+    images.save_image((examples.example("camera", side=64) > 0.3).float(), tmp_path / "mask.png")
     Image.fromarray(np.array([[0, 7, 90], [1, 201, 30]], np.uint8)).save(tmp_path / "small.png")
     kernel = (gaussian_kernel(1.3) * 300_000).numpy().astype(np.uint16)
     Image.fromarray(kernel).save(tmp_path / "kernel.png")
@@ -313,13 +314,13 @@ def test_a_run_is_replayed_to_the_byte(capsys, picture, files, arguments):
 def test_a_picture_of_another_size_is_not_the_run_s(capsys, picture, files):
     row = run(capsys, "restore", picture, "--task", "inpainting", "--mask", "mask.png", *FAST)
     Path("run.json").write_text(json.dumps(row))
-    images.save_image(images.example("coffee", side=40), "small.png")
+    images.save_image(examples.example("coffee", side=40), "small.png")
     assert "small.png is not the picture of the run" in refused(capsys, "restore", "small.png", "--replay", "run.json")
 
 
 def example_run() -> dict:
     """A run of an example as a page writes it, cropped from 50 to 48 pixels."""
-    x = images.crop_to_multiple(images.example("coffee", side=50), 4)
+    x = images.crop_to_multiple(examples.example("coffee", side=50), 4)
     return {
         "task": "super-resolution",
         "factor": 4,
@@ -344,7 +345,7 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
     row = run(capsys, "restore", "--replay", "run.json")
     assert row["image_shape"] == [3, 48, 48]
     assert (row["picture"], row["side"]) == ("coffee", 50)
-    x = images.crop_to_multiple(images.example("coffee", side=50), 4)
+    x = images.crop_to_multiple(examples.example("coffee", side=50), 4)
     operator = BlockAverage(x.shape[1:], 4)
     expected = restore(
         checkpoints.load("bf-unet-color"), operator, operator.measure(x), count=2, seed=1,
@@ -352,7 +353,7 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
     )  # fmt: skip
     assert torch.equal(images.load_image(row["files"][1]), images.quantise(expected.samples[1:]))
 
-    images.save_image(images.example("coffee", side=50), "saved.png")
+    images.save_image(examples.example("coffee", side=50), "saved.png")
     images.save_image(x, "cropped.png")
     for name in ("saved.png", "cropped.png"):
         same = run(capsys, "restore", name, "--replay", "run.json", "--out", "same")
@@ -360,7 +361,7 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
         assert "side" not in same
         assert same["picture"] == name
 
-    images.save_image(images.example("chelsea", side=50), "other.png")
+    images.save_image(examples.example("chelsea", side=50), "other.png")
     error = refused(capsys, "restore", "other.png", "--replay", "run.json")
     assert "other.png is not the picture of the run" in error
     assert "picture.png" in error

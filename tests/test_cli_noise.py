@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from invlib import checkpoints, images
+from invlib import examples, images
 from invlib.cli import NOISES, main
 from invlib.metrics import psnr_all_channels
-from invlib.removal import METHODS, TASKS
+from invlib.priors import checkpoints
+from invlib.problems.structured import METHODS, TASKS
 from tests.small_priors import use_small_priors
 
 SHIPPED = checkpoints.weights_folder()
@@ -26,7 +27,7 @@ def outside(tmp_path, monkeypatch):
 
 @pytest.fixture
 def picture():
-    images.save_image(images.centre_square(images.example("astronaut"), 64), "astronaut.png")
+    images.save_image(images.centre_square(examples.example("astronaut"), 64), "astronaut.png")
     return "astronaut.png"
 
 
@@ -123,7 +124,7 @@ def test_a_seed_repeats_a_run_and_another_does_not(capsys, picture):
 
 def test_the_middle_of_a_picture_of_any_size_is_taken(capsys):
     wide = torch.zeros(1, 1, 90, 150)
-    wide[..., 30:120] = images.centre_square(images.example("camera"), 90)
+    wide[..., 30:120] = images.centre_square(examples.example("camera"), 90)
     images.save_image(wide, "wide.png")
     row = run(capsys, "wide.png", "--noise", "radial", "--c", 0.001, "--method", "tv")
     assert (row["picture_shape"], row["image_shape"], row["resized"]) == ([1, 90, 150], [3, 64, 64], True)

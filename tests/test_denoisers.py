@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from invlib import checkpoints
-from invlib.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet, Denoiser
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet, Denoiser
 
 
 def trained_like(net: Denoiser) -> Denoiser:

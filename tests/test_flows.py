@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from invlib import checkpoints
-from invlib.checkpoints import CheckpointError
-from invlib.flows import ActNorm, Flow, RealNVP, bits_per_dim, standard_normal_log_prob
+from invlib.priors import checkpoints
+from invlib.priors.checkpoints import CheckpointError
+from invlib.priors.flows import ActNorm, Flow, RealNVP, bits_per_dim, standard_normal_log_prob
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from invlib import checkpoints
-from invlib.gans import Generator
+from invlib.priors import checkpoints
+from invlib.priors.gans import Generator
 from invlib.training.gan import SHAPES, WIDTHS, Discriminator, squared_gradient
 
 

@@ -13,9 +13,8 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from invlib import images
+from invlib.examples import EXAMPLE_SIDE, EXAMPLES, example
 from invlib.images import (
-    EXAMPLE_SIDE,
-    EXAMPLES,
     SUFFIXES,
     ImageError,
     centre_square,
@@ -23,7 +22,6 @@ from invlib.images import (
     decode_data_url,
     encode_data_url,
     encode_png,
-    example,
     fingerprint,
     fit,
     list_images,

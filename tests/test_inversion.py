@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from invlib.flows import Flow, RealNVP, standard_normal
-from invlib.inversion import (
+from invlib.priors.flows import Flow, RealNVP, standard_normal
+from invlib.problems.noise import Gaussian, NoiseModel
+from invlib.problems.operators import hartley
+from invlib.solvers.inversion import (
     GaussianMeasurements,
     Iterate,
     SignMeasurements,
@@ -26,8 +28,6 @@ from invlib.inversion import (
     sign,
     spectrum,
 )
-from invlib.noise import Gaussian, NoiseModel
-from invlib.operators import hartley
 
 SHAPE = (1, 4, 4)
 SIZE = 16

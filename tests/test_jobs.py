@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from invlib.checkpoints import CheckpointError
 from invlib.jobs import Job, JobQueue, QueueFull, Status
+from invlib.priors.checkpoints import CheckpointError
 
 PATIENCE = 5.0
 """Seconds after which a test gives up waiting for something that should happen at once."""

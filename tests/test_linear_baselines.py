@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from invlib import images
-from invlib.baselines import (
+from invlib import examples
+from invlib.problems.operators import BlockAverage, Mask, StructuredRows
+from invlib.solvers.baselines import (
     divergence,
     gradient,
     least_total_variation,
@@ -19,8 +20,7 @@ from invlib.baselines import (
     red,
     regularise_by_denoising,
 )
-from invlib.deep_baselines import deep_image_prior, deep_red, misfit
-from invlib.operators import BlockAverage, Mask, StructuredRows
+from invlib.solvers.deep_baselines import deep_image_prior, deep_red, misfit
 
 
 def last(estimates):
@@ -103,7 +103,7 @@ def test_plug_and_play_lowers_the_level_of_bm3d(monkeypatch):
         return picture * 0.5
 
     monkeypatch.setitem(sys.modules, "bm3d", SimpleNamespace(bm3d=package))
-    x = images.example("camera", side=16)
+    x = examples.example("camera", side=16)
     operator = BlockAverage(x.shape[1:], 4)
     found = last(plug_and_play_bm3d(operator, operator.measure(x), steps=3, sigma_0=0.4, sigma_L=0.1))
     assert levels == pytest.approx([0.4, 0.2, 0.1])
@@ -111,7 +111,7 @@ def test_plug_and_play_lowers_the_level_of_bm3d(monkeypatch):
 
 
 def test_the_network_of_a_deep_image_prior_learns_the_measurements():
-    x = images.example("coffee", side=24)[..., :18, :23]  # no multiple of anything
+    x = examples.example("coffee", side=24)[..., :18, :23]  # no multiple of anything
     operator = StructuredRows(x.shape[1:], 0.3)
     m = operator.measure(x)
     torch.manual_seed(5)

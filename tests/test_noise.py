@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from invlib.flows import RealNVP
-from invlib.noise import Gaussian, PastedDigits, Place, radial, scatter, scribbled, sinusoidal
+from invlib.priors.flows import RealNVP
+from invlib.problems.noise import Gaussian, PastedDigits, Place, radial, scatter, scribbled, sinusoidal
 
 SHAPE = (3, 8, 10)
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from invlib.operators import (
+from invlib.problems.operators import (
     BlockAverage,
     Blur,
     DenseRows,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from invlib import runtime
-from invlib.denoisers import BFUNet
-from invlib.operators import Mask
+from invlib.priors.denoisers import BFUNet
+from invlib.problems.operators import Mask
 
 
 class Greedy(nn.Module):

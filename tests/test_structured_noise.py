@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from invlib import images, removal
+from invlib import examples, images
 from invlib.cli import main
 from invlib.experiments.structured_noise import (
     DIGITS_FILE,
@@ -20,9 +20,10 @@ from invlib.experiments.structured_noise import (
     structured_noise,
     without_prior,
 )
-from invlib.inversion import collect
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.removal import METHODS
+from invlib.problems import structured as removal
+from invlib.problems.structured import METHODS
+from invlib.solvers.inversion import collect
 from tests.small_priors import use_small_priors
 
 
@@ -34,7 +35,7 @@ def priors(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     for name in ("coffee", "astronaut", "chelsea"):
-        images.save_image(images.example(name, side=80), tmp_path / "faces" / f"{name}.png")
+        images.save_image(examples.example(name, side=80), tmp_path / "faces" / f"{name}.png")
     return tmp_path / "faces"
 
 
@@ -52,7 +53,7 @@ def test_truths_are_the_first_pictures_by_name_in_the_prior_s_shape(folder):
     truths = load_truths("sinusoidal", folder, 2)
     assert truths.shape == (2, 3, 64, 64)
     for name, truth in zip(("astronaut", "chelsea"), truths, strict=True):
-        expected = images.centre_square(images.example(name, side=80), 64)
+        expected = images.centre_square(examples.example(name, side=80), 64)
         assert float((truth - expected).abs().max()) <= 0.5 / 255 + 1e-6
     torch.testing.assert_close(truths * 255, (truths * 255).round(), rtol=0, atol=1e-4)
     assert len(load_truths("sinusoidal", folder, 20)) == 3

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from invlib import checkpoints, images, restore
-from invlib.ascent import predicted_sigmas
+from invlib import examples, images, restore
 from invlib.cli import main
-from invlib.denoisers import BFCNN
 from invlib.experiments import figures
 from invlib.experiments.figures import EXPERIMENTS, AsPublished
-from invlib.experiments.results import run
+from invlib.experiments.rows import run
 from invlib.experiments.tables import TABLES, Options, choose, middle, plan_table
 from invlib.metrics import psnr, spread_skill, ssim, ssim_paper
-from invlib.operators import BlockAverage
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import BFCNN
+from invlib.problems.operators import BlockAverage
+from invlib.solvers.ascent import predicted_sigmas
 
 NAMES = ("baby", "butterfly", "head")
 
@@ -52,8 +53,8 @@ def priors(tmp_path, monkeypatch):
 @pytest.fixture
 def data(tmp_path):
     for name, example in zip(NAMES, ("astronaut", "chelsea", "coffee"), strict=True):
-        images.save_image(images.example(example, side=26), tmp_path / "data" / "set5" / f"{name}.png")
-        images.save_image(images.example(example, channels=1, side=26), tmp_path / "data" / "set68" / f"{name}.png")
+        images.save_image(examples.example(example, side=26), tmp_path / "data" / "set5" / f"{name}.png")
+        images.save_image(examples.example(example, channels=1, side=26), tmp_path / "data" / "set68" / f"{name}.png")
     return tmp_path / "data"
 
 

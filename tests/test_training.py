@@ -13,7 +13,7 @@ import torch
 from skimage import data
 
 from invlib import images
-from invlib.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet
+from invlib.priors.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet
 from invlib.training.data import Crops, load_training_set, read_idx
 from invlib.training.denoiser import Recipe, draw_sigmas, learning_rate, train, trained_network, warm_start
 from invlib.training.muon import orthogonalise

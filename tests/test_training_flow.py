@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from invlib import checkpoints
 from invlib.cli import main
-from invlib.flows import Flow, RealNVP
-from invlib.gans import Generator
+from invlib.priors import checkpoints
+from invlib.priors.flows import Flow, RealNVP
+from invlib.priors.gans import Generator
 from invlib.training import flow, gan
 from invlib.training.data import Images, dequantisation_entropy, dequantise, load_images, read_faces
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from invlib import checkpoints
-from invlib.denoisers import Denoiser
-from invlib.experiments.results import Cell, Plan, Row, Watch, weights
+from invlib.experiments.rows import Cell, Plan, Row, Watch, weights
 from invlib.experiments.tables import Options
 from invlib.images import list_images, load_image
 from invlib.metrics import psnr_all_channels
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import Denoiser
 
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 

@@ -18,11 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invlib import ascent, checkpoints, images
-from invlib.ascent import SAMPLERS, Schedule, ascend, predicted_sigmas
-from invlib.denoisers import BFCNN, Denoiser
+from invlib import images
 from invlib.experiments.denoising import plan_denoisers
-from invlib.experiments.results import Cell, Plan, Row, Watch, weights
+from invlib.experiments.rows import Cell, Plan, Row, Watch, weights
 from invlib.experiments.tables import (
     ASCENT,
     TABLES,
@@ -39,8 +37,12 @@ from invlib.experiments.tables import (
     super_resolution,
 )
 from invlib.metrics import psnr
-from invlib.operators import BlockAverage
-from invlib.tasks import default_prior
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import BFCNN, Denoiser
+from invlib.problems.linear import default_prior
+from invlib.problems.operators import BlockAverage
+from invlib.solvers import ascent
+from invlib.solvers.ascent import SAMPLERS, Schedule, ascend, predicted_sigmas
 
 # Figure 1
 

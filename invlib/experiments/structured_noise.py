@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invlib import images, removal
-from invlib.inversion import Iterate, collect
+from invlib import images
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.removal import IMAGE_SHAPES, METHODS, TASKS, Problem
+from invlib.problems import structured as removal
+from invlib.problems.structured import IMAGE_SHAPES, METHODS, TASKS, Problem
+from invlib.solvers.inversion import Iterate, collect
 from invlib.training.data import read_idx
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"

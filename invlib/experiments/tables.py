@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invlib import ascent, checkpoints, images, runtime
-from invlib.ascent import SAMPLERS, Schedule
-from invlib.baselines import least_total_variation, plug_and_play_bm3d, red
-from invlib.deep_baselines import deep_image_prior, deep_red
-from invlib.denoisers import Denoiser
-from invlib.experiments.restoration import METRICS, cover
-from invlib.experiments.results import NO_WEIGHTS, Cell, Plan, Row, Watch, weights
+from invlib import images, runtime
+from invlib.experiments.rows import NO_WEIGHTS, Cell, Plan, Row, Watch, weights
 from invlib.metrics import ensemble, pooled_spread_skill, psnr
-from invlib.operators import LinearOperator
-from invlib.tasks import TASKS, default_prior
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.linear import TASKS, default_prior
+from invlib.problems.operators import LinearOperator
+from invlib.scores import METRICS, cover
+from invlib.solvers import ascent
+from invlib.solvers.ascent import SAMPLERS, Schedule
+from invlib.solvers.baselines import least_total_variation, plug_and_play_bm3d, red
+from invlib.solvers.deep_baselines import deep_image_prior, deep_red
 
 # Problems, and what the paper reports
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invlib import runtime
-from invlib.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
+from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
 from invlib.training.data import Crops, load_training_set
 from invlib.training.run import (
     Optimisation,

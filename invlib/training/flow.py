@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invlib import runtime
-from invlib.flows import RealNVP, bits_per_dim
+from invlib.priors.flows import RealNVP, bits_per_dim
 from invlib.training.data import Dequantisation, Images, dequantisation_entropy, dequantise, load_images
 from invlib.training.run import (
     Optimisation,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invlib import runtime
-from invlib.gans import Generator
+from invlib.priors.gans import Generator
 from invlib.training.data import Images, load_images
 from invlib.training.run import (
     Optimisation,

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from invlib.experiments.results import Row
+from invlib.experiments.rows import Row
 from pages.ui.benchmark_rows import Line, pictures
 from pages.ui.plots import FORECAST, RUNS, frame
 

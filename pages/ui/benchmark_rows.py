@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from invlib.ascent import SAMPLERS
-from invlib.experiments import results
-from invlib.experiments.results import Row
+from invlib.experiments import rows as results
+from invlib.experiments.rows import Row
 from invlib.experiments.tables import BASELINES, Problem, paper_scores
+from invlib.solvers.ascent import SAMPLERS
 from pages.ui.knobs import percent
 from pages.ui.results import plural
 

@@ -11,13 +11,13 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from invlib import images, runtime
-from invlib.ascent import SAMPLERS, collect
-from invlib.experiments.restoration import score, summarise
-from invlib.experiments.results import Row
+from invlib import examples, images, runtime
+from invlib.experiments.rows import Row
 from invlib.experiments.tables import ASCENT, BASELINES, METHODS, Problem, compare, default_schedule, device_of, middle
 from invlib.jobs import Job, Status
-from invlib.tasks import default_prior
+from invlib.problems.linear import default_prior
+from invlib.scores import score, summarise
+from invlib.solvers.ascent import SAMPLERS, collect
 from pages.ui import benchmark_table, knobs, methods, pixels, runs, stage
 from pages.ui.benchmark_rows import SETS, TITLES, Line, of_method, pictures
 from pages.ui.runs import Picture, Settings, Tile, load_prior
@@ -29,7 +29,7 @@ class Asked:
 
     Attributes
     ----------
-    picture : a name in `images.EXAMPLES`.
+    picture : a name in `examples.EXAMPLES`.
     method : a name in `tables.METHODS`.
     samples : of a sampler.
     """
@@ -42,10 +42,10 @@ class Asked:
     @cached_property
     def posed(self) -> runs.Problem:
         """The problem with an example in place of a picture of the set, in its colours and with its crop."""
-        image = images.example(self.picture, channels=self.problem.channels)
+        image = examples.example(self.picture, channels=self.problem.channels)
         if self.problem.crop is not None:
             image = middle(image, self.problem.crop)
-        picture = Picture(self.picture, image, images.EXAMPLES[self.picture].description)
+        picture = Picture(self.picture, image, examples.EXAMPLES[self.picture].description)
         return runs.simulate(self.problem.task, picture, **self.problem.knobs)
 
 
@@ -146,7 +146,7 @@ def show(problem: Problem, lines: Sequence[Line]) -> dict[str, str | int]:
         "The pictures of the tables may not be passed on, so this takes one that comes with the app, and the scores "
         "are of that one. DIP and DeepRED, which take many minutes, are for the command line."
     )
-    titles = {name: name.capitalize() for name in images.EXAMPLES}
+    titles = {name: name.capitalize() for name in examples.EXAMPLES}
     with st.grid(3, min_column_width=220):
         method = knobs.selection("Method", "method", offered(problem), "With the settings that it has in the table.")
         picture = knobs.selection("Picture", "picture", titles, "One that comes with the app.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from invlib.experiments.figures import CONVERGENCE
-from invlib.experiments.results import Row
+from invlib.experiments.rows import Row
 from invlib.experiments.tables import DEEP_WIDTH, TABLES, Problem
 from pages.ui import address, benchmark_plots, benchmark_rows, benchmark_run, benchmark_table, knobs, plots
 from pages.ui.benchmark_rows import Line

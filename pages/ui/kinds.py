@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from invlib.tasks import SAMPLING_BETA
+from invlib.problems.linear import SAMPLING_BETA
 from pages.ui.runs import SAMPLING, Problem, Settings
 
 PAPER = {"h0": 0.01, "beta": 1.0, "sigma_0": 1.0, "sigma_L": 0.01}

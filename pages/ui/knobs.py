@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from invlib import checkpoints
-from invlib.ascent import default_schedule
-from invlib.tasks import default_prior
+from invlib.priors import checkpoints
+from invlib.problems.linear import default_prior
+from invlib.solvers.ascent import default_schedule
 from pages.ui import address, kinds
 from pages.ui.address import Value
 from pages.ui.kinds import Kind

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import streamlit as st
 
 from invlib.jobs import Job
-from invlib.removal import DIGITS, FACES, METHODS, TASKS
+from invlib.problems.structured import DIGITS, FACES, METHODS, TASKS
 from pages.ui import pixels, stage, sweep
 from pages.ui.removal_stage import given
 from pages.ui.removals import Attempt, Case, Outcome, Settings, at, attempt, pose

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from invlib import removal
-from invlib.removal import TASKS
+from invlib.problems import structured as removal
+from invlib.problems.structured import TASKS
 from pages.ui import address, knobs
 from pages.ui.removals import Settings
 

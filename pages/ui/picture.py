@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import streamlit as st
 from torch import Tensor
 
-from invlib import images
+from invlib import examples, images
 from invlib.experiments.structured_noise import prepare
-from invlib.removal import IMAGE_SHAPES
+from invlib.problems.structured import IMAGE_SHAPES
 from pages.ui import address, components
 from pages.ui.runs import Picture
 from pages.ui.subjects import SUBJECTS, subject
@@ -56,7 +56,7 @@ class Box:
 def pick(
     *,
     longest: int,
-    side: int = images.EXAMPLE_SIDE,
+    side: int = examples.EXAMPLE_SIDE,
     small: bool = False,
     channels: int | None = None,
     names: Sequence[str] | None = None,
@@ -77,11 +77,11 @@ def pick(
     ------
     ImageError : the own picture is so narrow that too little is left when it is reduced.
     """
-    chosen = choose({name: name.capitalize() for name in names or images.EXAMPLES}, small=small)
+    chosen = choose({name: name.capitalize() for name in names or examples.EXAMPLES}, small=small)
     if isinstance(chosen, Own):
         return use(chosen, longest, small, channels)
-    image = images.example(chosen, channels=channels, side=side)
-    return Picture(chosen, image, images.EXAMPLES[chosen].description, side)
+    image = examples.example(chosen, channels=channels, side=side)
+    return Picture(chosen, image, examples.EXAMPLES[chosen].description, side)
 
 
 def pick_small(kind: str) -> Picture:
@@ -89,7 +89,7 @@ def pick_small(kind: str) -> Picture:
 
     Parameters
     ----------
-    kind : of the pictures, as in `invlib.removal`.
+    kind : of the pictures, as in `invlib.problems.structured`.
     """
     offered = SUBJECTS[kind]
     chosen = choose({name: subject.title for name, subject in offered.items()}, small=False)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invlib import images, removal
-from invlib.removal import TASKS
+from invlib import images
+from invlib.problems import structured as removal
+from invlib.problems.structured import TASKS
 from pages.ui.draw import Stroke, rasterise
 from pages.ui.removals import FRAMES, Case, Removal, Settings, pose, solve
 from pages.ui.subjects import SUBJECTS, subject

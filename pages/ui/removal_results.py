@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from invlib.removal import METHODS, TASKS
+from invlib.problems.structured import METHODS, TASKS
 from pages.ui import components, pixels
 from pages.ui.removals import Removal, frame_steps
 from pages.ui.results import metric, offer_download, plain_png

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invlib import checkpoints, images, removal
+from invlib import images
 from invlib.experiments.structured_noise import build_problem, without_prior
-from invlib.flows import Flow
-from invlib.gans import Generator as Gan
-from invlib.inversion import Iterate, noise_log_prob
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.removal import METHODS, TASKS
+from invlib.priors import checkpoints
+from invlib.priors.flows import Flow
+from invlib.priors.gans import Generator as Gan
+from invlib.problems import structured as removal
+from invlib.problems.structured import METHODS, TASKS
+from invlib.solvers.inversion import Iterate, noise_log_prob
 from pages.ui.runs import Picture
 
 PEN = "#ff2d87"
@@ -37,7 +39,7 @@ class Case:
 
     Attributes
     ----------
-    noise : a name in `invlib.removal.TASKS`.
+    noise : a name in `invlib.problems.structured.TASKS`.
     picture : the true one.
     knobs : those of the task.
     seed : of everything that is drawn: the noise, where the digits lie, what is measured.
@@ -135,7 +137,7 @@ def pose(case: Case) -> Posed:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the noise is removed: a name in `invlib.removal.METHODS`, and all its settings."""
+    """How the noise is removed: a name in `invlib.problems.structured.METHODS`, and all its settings."""
 
     method: str
     arguments: dict[str, float]
@@ -310,7 +312,7 @@ class Outcome:
 
     Attributes
     ----------
-    method : a name in `invlib.removal.METHODS`.
+    method : a name in `invlib.problems.structured.METHODS`.
     picture : uint8.
     psnr, ssim : of that picture; PSNR in dB.
     seconds : that it took.

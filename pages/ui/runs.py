@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invlib import checkpoints, images
-from invlib.ascent import SAMPLERS, Restoration, Schedule, State, Step, ascend, collect, predicted_sigmas
-from invlib.denoisers import Denoiser
-from invlib.experiments.restoration import cover, score, summarise
+from invlib import images
+from invlib.images import Picture
 from invlib.metrics import psnr, ssim
-from invlib.operators import LinearOperator
-from invlib.tasks import TASKS, encode_knobs
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.linear import TASKS, encode_knobs
+from invlib.problems.operators import LinearOperator
+from invlib.scores import cover, score, summarise
+from invlib.solvers.ascent import SAMPLERS, Restoration, Schedule, State, Step, ascend, collect, predicted_sigmas
 
 SAMPLING = "sampling"
 """The task of drawing from the prior alone."""
@@ -30,24 +32,6 @@ FRAMES = 24
 
 FRAME_SIDE = 256
 """The longest side of a picture in the trajectory, in pixels."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that a visitor picked.
-
-    Attributes
-    ----------
-    name : what the run's JSON calls it; an uploaded picture's holds a fingerprint of the file.
-    image : (1, C, H, W) in [0, 1].
-    description : what is to be seen, in words.
-    side : the longest side that an example was made with; None for a visitor's own picture.
-    """
-
-    name: str
-    image: Tensor
-    description: str
-    side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Problem:
 
     Attributes
     ----------
-    task : a name in `invlib.tasks.TASKS`, or `SAMPLING`.
+    task : a name in `invlib.problems.linear.TASKS`, or `SAMPLING`.
     image_shape : (C, H, W) of the answer.
     knobs : the task's arguments; of `SAMPLING`, `interpolate`.
     picture : the one that was measured, or that holds the measurements.
@@ -144,7 +128,7 @@ class Settings:
     Attributes
     ----------
     prior : a checkpoint's name.
-    sampler : a name in `invlib.ascent.SAMPLERS`.
+    sampler : a name in `invlib.solvers.ascent.SAMPLERS`.
     arguments : of the sampler: those of a `Schedule`, or `h0`, `beta`, `sigma_0`, `sigma_L`.
     """
 

@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 from skimage import data
 from torch import Tensor
 
-from invlib import checkpoints, images
+from invlib import examples
 from invlib.experiments.structured_noise import prepare
-from invlib.flows import Flow
-from invlib.removal import DIGITS, FACES, IMAGE_SHAPES
+from invlib.priors import checkpoints
+from invlib.priors.flows import Flow
+from invlib.problems.structured import DIGITS, FACES, IMAGE_SHAPES
 from pages.ui.runs import Picture
 
 TEMPERATURE = 0.7
@@ -90,10 +91,10 @@ SUBJECTS = {
     FACES: {
         "astronaut": Subject("Astronaut’s face", "the face of a smiling astronaut", astronaut),
         **from_prior(FACES, 5, 15, 2, 8),
-        "cat": Subject("Cat", "the face of a tabby cat", lambda: images.example("chelsea")),
+        "cat": Subject("Cat", "the face of a tabby cat", lambda: examples.example("chelsea")),
         "cartoon": Subject("Cartoon", "a drawing of a smiling child in the sun", cartoon),
         "coffee": Subject(
-            "Coffee", images.EXAMPLES["coffee"].description, lambda: images.example("coffee", channels=3)
+            "Coffee", examples.EXAMPLES["coffee"].description, lambda: examples.example("coffee", channels=3)
         ),
     },
     DIGITS: from_prior(DIGITS, 1, 11, 31, 16, 2, 9),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from invlib.ascent import collect
-from invlib.experiments.restoration import score
 from invlib.jobs import Job, Work
+from invlib.scores import score
+from invlib.solvers.ascent import collect
 from pages.ui import knobs, pixels, plots, stage
 from pages.ui.runs import Problem, Settings, load_prior
 

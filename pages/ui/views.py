@@ -9,7 +9,7 @@ import torch
 from plotly.colors import sample_colorscale, unlabel_rgb
 from torch import Tensor
 
-from invlib.operators import FourierRows
+from invlib.problems.operators import FourierRows
 from pages.ui import pixels
 from pages.ui.runs import Problem, Tile
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from invlib import images
+from invlib import examples, images
 from invlib.experiments import figures
 from invlib.experiments.figures import EXPERIMENTS
-from invlib.experiments.results import Cell, Row, run
+from invlib.experiments.rows import Cell, Row, run
 from invlib.experiments.tables import TABLES, Options, Problem, table_cell
 from invlib.metrics import psnr
 from pages.ui import benchmark_plots, benchmark_rows, benchmark_run, runs
@@ -55,8 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     for name, example in (("baby", "astronaut"), ("butterfly", "coffee")):
-        images.save_image(images.example(example, side=24), tmp_path / "data/set5" / f"{name}.png")
-        images.save_image(images.example(example, channels=1, side=24), tmp_path / "data/set68" / f"{name}.png")
+        images.save_image(examples.example(example, side=24), tmp_path / "data/set5" / f"{name}.png")
+        images.save_image(examples.example(example, channels=1, side=24), tmp_path / "data/set68" / f"{name}.png")
     return tmp_path / "data"
 
 
@@ -291,7 +291,7 @@ SMALL = (
 def test_a_row_that_is_run_here_is_the_command_lines_on_the_same_picture(
     tmp_path: Path, problem: Problem, method: str
 ) -> None:
-    image = images.example("astronaut", channels=problem.channels)
+    image = examples.example("astronaut", channels=problem.channels)
     images.save_image(image, tmp_path / "here" / problem.pictures / "astronaut.png")
     cell = table_cell("table1", problem, method, Options(tmp_path / "here", samples=2))
     (row,) = run([cell], tmp_path / "rows")
@@ -311,7 +311,7 @@ def test_a_row_run_here_is_beside_that_of_the_table(open_page: Callable[..., App
     row, *_ = measure("table1", methods=["least-squares"])
     page = open_page("benchmarks", method="least-squares", picture="chelsea")
     run_here(page)
-    truth = images.example("chelsea")
+    truth = examples.example("chelsea")
     expected = float(psnr(TABLES["table1"][0].operator(truth.shape[1:]).project(truth), truth))
     table = page.dataframe[1].value
     assert table["psnr"].tolist() == pytest.approx([expected, row["result"]["psnr"]], abs=1e-3)

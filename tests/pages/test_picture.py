@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from invlib import images
+from invlib import examples, images
 from pages.ui.picture import PART, REDUCED
 from pages.ui.runs import Picture
 
@@ -85,14 +85,14 @@ def test_examples_are_offered_in_the_order_that_is_asked_for(open_page: Callable
     select.set_value("chelsea").run()
     example = picked(page)
     assert (example.name, example.side) == ("chelsea", 32)
-    assert torch.equal(example.image, images.example("chelsea", channels=1, side=32))
+    assert torch.equal(example.image, examples.example("chelsea", channels=1, side=32))
     assert not page.radio
 
 
 def test_all_examples_are_offered_by_default(open_page: Callable[..., AppTest]) -> None:
     page = open_page()
-    assert page.selectbox(key="picture").options == [name.capitalize() for name in images.EXAMPLES]
-    assert picked(page).image.shape == (1, 3, images.EXAMPLE_SIDE, images.EXAMPLE_SIDE)
+    assert page.selectbox(key="picture").options == [name.capitalize() for name in examples.EXAMPLES]
+    assert picked(page).image.shape == (1, 3, examples.EXAMPLE_SIDE, examples.EXAMPLE_SIDE)
 
 
 def test_an_address_cannot_hold_a_picture_of_ones_own() -> None:

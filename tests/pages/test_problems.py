@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from invlib.tasks import TASKS, decode_knobs
-from pages.ui import draw, examples, pixels, sweep
+from invlib.problems.linear import TASKS, decode_knobs
+from pages.ui import draw, pixels, saved, sweep
 from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
 
 CASES = {
@@ -113,7 +113,7 @@ def test_a_page_keeps_its_settings_while_another_is_open(open_page: Callable[...
     page.query_params.clear()  # as a click on the other page's name does
     page.switch_page("pages/deblurring.py").run()
     assert page.slider(key="samples").value == 4
-    assert page.query_params["picture"] == examples.EXAMPLES["deblurring"].picture
+    assert page.query_params["picture"] == saved.EXAMPLES["deblurring"].picture
     page.query_params.clear()
     page.switch_page("pages/super_resolution.py").run()
     assert page.get_by_key("factor").value == 8

@@ -13,7 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import cli
-from pages.ui import betas, examples, kinds, results
+from pages.ui import betas, kinds, results, saved
 from pages.ui.runs import Run
 from tests.pages.visitor import PATIENCE, run_to_the_end, submission, text
 
@@ -43,9 +43,9 @@ def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) 
 
 
 def test_the_saved_run_is_small() -> None:
-    folder = examples.FOLDER / "sampling"
+    folder = saved.FOLDER / "sampling"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
-    run = examples.load("sampling")
+    run = saved.load("sampling")
     assert {picture.shape for picture in run.samples} == {(96, 96, 3)}
     assert run.frames[-1].evaluations == run.parameters["evaluations"]
 
@@ -133,7 +133,7 @@ def test_an_interpolation_goes_from_sample_1_to_sample_2(open_page: Callable[...
 
 
 def test_downloads_hold_no_average_of_pictures_that_have_nothing_in_common() -> None:
-    run = examples.load("sampling")
+    run = saved.load("sampling")
     assert results.sheet(run.samples).shape == (2 * 98 + 2, 2 * 98 + 2, 3)
     with zipfile.ZipFile(io.BytesIO(results.archive(run))) as file:
         assert set(file.namelist()) == {*(f"sample-{number}.png" for number in range(1, 5)), "run.json"}

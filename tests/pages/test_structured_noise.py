@@ -14,9 +14,10 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from invlib import images, removal
+from invlib import images
 from invlib.metrics import psnr_all_channels
-from invlib.removal import METHODS, TASKS
+from invlib.problems import structured as removal
+from invlib.problems.structured import METHODS, TASKS
 from pages.ui import draw, methods, noise_knobs, pixels, removal_examples, removal_results, subjects
 from pages.ui.removals import Case, Removal, Settings, attempt, frame_steps, levels
 from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload

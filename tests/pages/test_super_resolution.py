@@ -13,7 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import images
-from pages.ui import examples, results
+from pages.ui import results, saved
 from pages.ui.runs import FRAMES
 from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
 
@@ -191,7 +191,7 @@ def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_downloads_hold_the_run() -> None:
-    run = examples.load("super-resolution")
+    run = saved.load("super-resolution")
     picture = images.load_image(results.plain_png(run.mean))
     assert np.array_equal(images.to_uint8(picture), run.mean)
     animation = Image.open(io.BytesIO(results.animation(run)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from invlib import images
+from invlib import examples
 from pages.ui import pixels, views
 from pages.ui.runs import Picture, distance, quantised, simulate
 
 
 def picture(side: int = 32) -> Picture:
-    return Picture("chelsea", images.example("chelsea", side=side), "a cat", side)
+    return Picture("chelsea", examples.example("chelsea", side=side), "a cat", side)
 
 
 def test_frequencies_that_are_kept_are_in_colour() -> None:
@@ -25,7 +25,7 @@ def test_frequencies_that_are_kept_are_in_colour() -> None:
 
 
 def test_the_strongest_frequency_is_the_mean() -> None:
-    plane = views.spectrum(images.example("chelsea", side=32))
+    plane = views.spectrum(examples.example("chelsea", side=32))
     assert np.unravel_index(plane.argmax(), plane.shape) == (16, 16)
     assert plane.max() == 255
 

@@ -23,11 +23,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from invlib.ascent import check_positive
-from invlib.flows import Flow, standard_normal, standard_normal_log_prob
-from invlib.gans import Generator
-from invlib.noise import Gaussian, NoiseModel
-from invlib.operators import check_batch, check_shape, hartley
+from invlib.checks import check_batch, check_positive, check_shape
+from invlib.priors.flows import Flow, standard_normal, standard_normal_log_prob
+from invlib.priors.gans import Generator
+from invlib.problems.noise import Gaussian, NoiseModel
+from invlib.problems.operators import hartley
 
 Forward = Callable[[Tensor], Tensor]
 """Images (batch, C, H, W) to measurements (batch, ...), differentiable, on the device of the prior."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invlib import runtime
-from invlib.ascent import check_positive
-from invlib.denoisers import Denoiser
-from invlib.operators import LinearOperator
+from invlib.checks import check_positive
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.operators import LinearOperator
 
 
 def deep_image_prior(

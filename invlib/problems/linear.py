@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from invlib import images
-from invlib.operators import (
+from invlib.checks import check_one
+from invlib.problems.operators import (
     BlockAverage,
     Blur,
     DenseRows,
@@ -148,13 +149,6 @@ photographs lose their edges."""
 def default_prior(channels: int) -> str:
     """The shipped prior that is best in quality for time, for pictures of 1 or 3 channels."""
     return "bf-unet-gray" if channels == 1 else "bf-unet-color"
-
-
-def check_one(**knobs: Any) -> None:
-    """Raise ValueError if more than one of the knobs is given."""
-    given = [name for name, value in knobs.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude one another: give one of {', '.join(knobs)}")
 
 
 def kernel_levels(kernel: Tensor) -> Tensor:

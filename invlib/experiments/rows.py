@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from invlib import checkpoints, runtime
+from invlib import runtime
+from invlib.priors import checkpoints
 
 Item = TypeVar("Item")
 Row = dict[str, Any]

@@ -51,10 +51,11 @@ from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from invlib import denoisers, runtime
-from invlib.denoisers import BFCNN, Denoiser
-from invlib.flows import RealNVP
-from invlib.gans import Generator
+from invlib import runtime
+from invlib.priors import denoisers
+from invlib.priors.denoisers import BFCNN, Denoiser
+from invlib.priors.flows import RealNVP
+from invlib.priors.gans import Generator
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     **denoisers.ARCHITECTURES,
@@ -118,7 +119,7 @@ class Entry:
 
 def weights_folder() -> Path:
     """The folder of `registry.toml` and of the checkpoints that it lists."""
-    return Path(os.environ.get("INVLIB_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+    return Path(os.environ.get("INVLIB_WEIGHTS") or Path(__file__).resolve().parents[2] / "weights")
 
 
 def registry() -> dict[str, Entry]:
@@ -548,7 +549,7 @@ def annotate(path: str | Path, **metadata: str | Mapping[str, Any]) -> str:
 
 
 REGISTRY_HEADER = """\
-# The checkpoints that `invlib.load` knows by name; written by `invlib.checkpoints.register`.
+# The checkpoints that `invlib.load` knows by name; written by `invlib.priors.checkpoints.register`.
 # One that also lies on the Hugging Face Hub has a repo and, at best, a revision (a commit) and a filename.
 """
 

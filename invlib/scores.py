@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from invlib.ascent import Restoration
 from invlib.metrics import Ensemble, coverage, ensemble, expected_coverage, pooled_spread_skill, psnr, ssim, ssim_paper
-from invlib.operators import LinearOperator
+from invlib.problems.operators import LinearOperator
+from invlib.solvers.ascent import Restoration
 
 METRICS = {"psnr": psnr, "ssim": ssim, "ssim_paper": ssim_paper}
 

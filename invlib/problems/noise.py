@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from invlib.flows import Flow, standard_normal
-from invlib.operators import check_shape
+from invlib.checks import check_shape
+from invlib.priors.flows import Flow, standard_normal
 
 
 class NoiseModel(nn.Module, ABC):

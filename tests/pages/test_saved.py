@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from invlib.metrics import psnr
-from pages.ui import examples
+from pages.ui import saved
 
 
-@pytest.mark.parametrize("task", examples.EXAMPLES)
+@pytest.mark.parametrize("task", saved.EXAMPLES)
 def test_a_saved_run_is_small_and_complete(task: str) -> None:
-    folder = examples.FOLDER / task
+    folder = saved.FOLDER / task
     assert sum(file.stat().st_size for file in folder.iterdir()) < 450_000
-    run = examples.load(task)
-    assert run.answers(examples.problem(task))
-    assert run.used(examples.settings(task))
+    run = saved.load(task)
+    assert run.answers(saved.problem(task))
+    assert run.used(saved.settings(task))
     assert run.truth is not None
-    side = examples.EXAMPLES[task].side
+    side = saved.EXAMPLES[task].side
     pictures = [run.truth, run.mean, *run.samples]
     assert {picture.shape for picture in pictures} == {(side, side, 3)}
     # What is kept is compressed, which costs more where there is less to lose, but it is the run of the figures.

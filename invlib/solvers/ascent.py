@@ -31,16 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invlib.denoisers import Denoiser
-from invlib.operators import (
-    BlockAverage,
-    DenseRows,
-    FourierRows,
-    LinearOperator,
-    Mask,
-    StructuredRows,
-    check_shape,
-)
+from invlib.checks import check_positive, check_shape
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, Mask, StructuredRows
 from invlib.runtime import Batched, on
 
 
@@ -721,10 +714,3 @@ def repeat(images: Tensor, count: int) -> Tensor:
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """The inner product of each image of one batch with that of the other: (n, 1, 1, 1)."""
     return (a * b).sum((1, 2, 3), keepdim=True)
-
-
-def check_positive(**parameters: float) -> None:
-    """Raise a ValueError that names the first parameter that is not a positive number."""
-    for name, value in parameters.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value}")

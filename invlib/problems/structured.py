@@ -13,10 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from invlib import baselines, checkpoints
-from invlib.flows import Flow
-from invlib.gans import Generator
-from invlib.inversion import (
+from invlib.priors import checkpoints
+from invlib.priors.flows import Flow
+from invlib.priors.gans import Generator
+from invlib.problems.noise import NoiseModel, PastedDigits, radial, scatter, scribbled, sinusoidal
+from invlib.solvers import baselines
+from invlib.solvers.inversion import (
     Forward,
     GaussianMeasurements,
     Iterate,
@@ -29,7 +31,6 @@ from invlib.inversion import (
     map_z,
     mle,
 )
-from invlib.noise import NoiseModel, PastedDigits, radial, scatter, scribbled, sinusoidal
 
 ImageShape = Sequence[int]
 """(C, H, W)."""

@@ -1,6 +1,6 @@
 """The saved run that a page opens with.
 
-`python -m pages.ui.examples [TASK ...]` makes them again, with this project's own priors and samplers.
+`python -m pages.ui.saved [TASK ...]` makes them again, with this project's own priors and samplers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from invlib import images, removal, runtime
-from invlib.ascent import default_schedule
+from invlib import examples, images, runtime
+from invlib.problems import structured as removal
+from invlib.solvers.ascent import default_schedule
 from pages.ui import kinds, removal_examples
 from pages.ui.draw import Stroke, rasterise
 from pages.ui.runs import SAMPLING, Frame, Picture, Problem, Run, Settings, simulate, solve
@@ -55,7 +56,7 @@ EXAMPLES = {
 
 def pictures(task: str) -> list[str]:
     """The pictures that a task offers, that of its example first."""
-    return sorted(images.EXAMPLES, key=lambda name: name != EXAMPLES[task].picture)
+    return sorted(examples.EXAMPLES, key=lambda name: name != EXAMPLES[task].picture)
 
 
 def problem(task: str) -> Problem:
@@ -63,8 +64,8 @@ def problem(task: str) -> Problem:
     if task == SAMPLING:
         return kinds.example()[0]
     example = EXAMPLES[task]
-    image = images.example(example.picture, side=example.side)
-    description = images.EXAMPLES[example.picture].description
+    image = examples.example(example.picture, side=example.side)
+    description = examples.EXAMPLES[example.picture].description
     return simulate(task, Picture(example.picture, image, description, example.side), **example.knobs)
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from invlib import inversion, removal
 from invlib.experiments.structured_noise import build_problem
-from invlib.inversion import collect
-from invlib.noise import PastedDigits
-from invlib.removal import IMAGE_SHAPES, METHODS, TASKS, Problem
+from invlib.problems import structured as removal
+from invlib.problems.noise import PastedDigits
+from invlib.problems.structured import IMAGE_SHAPES, METHODS, TASKS, Problem
+from invlib.solvers import inversion
+from invlib.solvers.inversion import collect
 from tests.small_priors import use_small_priors
 
 SHAPE = (3, 64, 64)

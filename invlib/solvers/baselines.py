@@ -22,9 +22,9 @@ from skimage import restoration
 from torch import Tensor
 from torch.nn import functional as F
 
-from invlib.ascent import check_positive
-from invlib.denoisers import Denoiser
-from invlib.operators import LinearOperator, check_shape
+from invlib.checks import check_positive, check_shape
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.operators import LinearOperator
 
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Red, green and blue to brightness and two differences of colours. Orthonormal, so that white noise stays as it is."""

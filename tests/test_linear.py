@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from invlib import images
-from invlib.operators import Blur, DenseRows, LowPass, StructuredRows, gaussian_kernel, motion_kernel
-from invlib.tasks import TASKS, decode_knobs, encode_knobs, kernel_levels
+from invlib.problems.linear import TASKS, decode_knobs, encode_knobs, kernel_levels
+from invlib.problems.operators import Blur, DenseRows, LowPass, StructuredRows, gaussian_kernel, motion_kernel
 
 SHAPE = (1, 16, 24)
 MASK = torch.rand(16, 24, generator=torch.Generator().manual_seed(0)) > 0.4

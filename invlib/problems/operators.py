@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invlib.checks import check_batch, check_shape
+
 
 class LinearOperator(nn.Module, ABC):
     """A linear measurement of images with orthonormal rows.
@@ -70,21 +72,6 @@ class LinearOperator(nn.Module, ABC):
     def check_measurements(self, m: Tensor) -> None:
         """Raise ValueError unless `m` is (batch, *measurement_shape)."""
         check_batch(m, self.measurement_shape, "measurements")
-
-
-def check_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """`image_shape` itself; ValueError unless it is (channels, height, width)."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), all at least 1, got {tuple(image_shape)}")
-    channels, height, width = image_shape
-    return channels, height, width
-
-
-def check_batch(tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
-    """Raise ValueError unless `tensor` is a batch of `shape`."""
-    if tensor.ndim != len(shape) + 1 or tuple(tensor.shape[1:]) != shape:
-        expected = ", ".join(str(size) for size in shape)
-        raise ValueError(f"expected a batch of {what} of shape (B, {expected}), got {tuple(tensor.shape)}")
 
 
 class BlockAverage(LinearOperator):

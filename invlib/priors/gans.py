@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from invlib.flows import standard_normal
+from invlib.priors.flows import standard_normal
 
 
 class Generator(nn.Module):

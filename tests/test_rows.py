@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from invlib.experiments.results import Cell, circumstances, read, run
+from invlib.experiments.rows import Cell, circumstances, read, run
 
 
 class Bench:
