@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin
 
-.PHONY: app test lint clean
+.PHONY: app test lint wheel-check results clean
 
 app: .venv/app
 	$(RUN)/streamlit run app.py
@@ -17,6 +17,14 @@ lint: .venv/dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+# Builds the wheel, installs it in an empty environment outside the clone, and uses it there.
+wheel-check: .venv/dev
+	$(RUN)/python -m pytest -m wheel tests/test_wheel.py
+
+# The tables of docs/results.md, from the committed rows of the experiments.
+results: .venv/dev
+	$(RUN)/python -m invlib.experiments.report docs/results.md
 
 .venv/app: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""The app: `streamlit run app.py`. A page is one entry here."""
+"""The app: run it with `streamlit run app.py`. Every page has one entry in `PAGES`."""
 
 import os
 from pathlib import Path
@@ -12,52 +12,37 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ICON = Path(__file__).parent / "pages/ui/icon.svg"
 st.set_page_config(page_title="Inverse problems with a denoiser", page_icon=str(ICON), layout="wide")
 
-PAGES = [
-    st.Page(
-        "pages/super_resolution.py",
-        title="Super-resolution",
-        icon=":material/zoom_in:",
-        help="Enlarge a small picture: several answers that all shrink back to exactly what was measured.",
+HOME = "super_resolution"
+PAGES = {
+    HOME: (
+        "Super-resolution",
+        "zoom_in",
+        "Enlarge a small picture: several answers that all shrink back to exactly what was measured.",
     ),
-    st.Page(
-        "pages/deblurring.py",
-        title="Deblurring",
-        icon=":material/blur_on:",
-        help="Undo a blur: the frequencies that it removed, found again.",
+    "deblurring": ("Deblurring", "blur_on", "Undo a blur: the frequencies that it removed, found again."),
+    "inpainting": ("Inpainting", "draw", "Fill holes, repair scratches, remove an object."),
+    "compressive_sensing": ("Compressive sensing", "grain", "A picture from a few random sums of all its pixels."),
+    "structured_noise": (
+        "Structured noise",
+        "waves",
+        "Noise that has a shape of its own, taken off a face: stripes, pasted digits, a scribble.",
     ),
-    st.Page(
-        "pages/inpainting.py",
-        title="Inpainting",
-        icon=":material/draw:",
-        help="Fill holes, repair scratches, remove an object.",
+    "sampling": ("Sampling", "casino", "Nothing measured: pictures that a denoiser draws from noise alone."),
+    "benchmarks": (
+        "Benchmarks",
+        "leaderboard",
+        "The paper's tables and figures, measured again, beside its own figures and other methods.",
     ),
-    st.Page(
-        "pages/compressive_sensing.py",
-        title="Compressive sensing",
-        icon=":material/grain:",
-        help="A picture from a few random sums of all its pixels.",
-    ),
-    st.Page(
-        "pages/structured_noise.py",
-        title="Structured noise",
-        icon=":material/waves:",
-        help="Noise that has a shape of its own, taken off a face: stripes, pasted digits, a scribble.",
-    ),
-    st.Page(
-        "pages/sampling.py",
-        title="Sampling",
-        icon=":material/casino:",
-        help="Nothing measured: pictures that a denoiser draws from noise alone.",
-    ),
-    st.Page(
-        "pages/benchmarks.py",
-        title="Benchmarks",
-        icon=":material/leaderboard:",
-        help="The paper's tables and figures, measured again, beside its own figures and other methods.",
-    ),
-]
+}
+"""A file in pages/ -> the page's title, its icon and what it is about."""
 
-page = st.navigation(PAGES, position="top")
+# The default page is at the root, whatever its path is. Old links have the address that its file would give it.
+pages = [st.Page(f"pages/{HOME}.py", title=PAGES[HOME][0], url_path=HOME, visibility="hidden")]
+for name, (title, icon, about) in PAGES.items():
+    home = {"url_path": "home", "default": True} if name == HOME else {}
+    pages.append(st.Page(f"pages/{name}.py", title=title, icon=f":material/{icon}:", help=about, **home))
+
+page = st.navigation(pages, position="top")
 # On a wide window pictures would grow beyond its height.
 with st.container(horizontal_alignment="center"), st.container(width=1120):
     page.run()

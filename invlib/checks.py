@@ -1,4 +1,4 @@
-"""Checks of arguments, each of which raises a ValueError that names what is wrong."""
+"""Check arguments: each function raises a ValueError that names what is wrong."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from torch import Tensor
 
 
 def check_positive(**parameters: float) -> None:
-    """Raise a ValueError that names the first parameter that is not a positive number."""
+    """Raise a ValueError that names the first parameter that is not a positive number.
+
+    >>> check_positive(steps=20, sigma=-0.1)
+    Traceback (most recent call last):
+    ValueError: sigma must be a positive number, got -0.1
+    """
     for name, value in parameters.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number, got {value}")
 
 
 def check_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """`image_shape` itself; ValueError unless it is (channels, height, width)."""
+    """Return `image_shape` as a tuple; ValueError unless it is (channels, height, width), all at least 1."""
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (channels, height, width), all at least 1, got {tuple(image_shape)}")
     channels, height, width = image_shape
@@ -25,14 +30,14 @@ def check_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def check_batch(tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
-    """Raise ValueError unless `tensor` is a batch of `shape`."""
+    """Raise ValueError unless `tensor` has shape (batch, *shape); `what` names its rows in the message."""
     if tensor.ndim != len(shape) + 1 or tuple(tensor.shape[1:]) != shape:
         expected = ", ".join(str(size) for size in shape)
         raise ValueError(f"expected a batch of {what} of shape (B, {expected}), got {tuple(tensor.shape)}")
 
 
 def check_one(**knobs: Any) -> None:
-    """Raise ValueError if more than one of the knobs is given."""
+    """Raise ValueError if more than one of the knobs is given, that is, not None."""
     given = [name for name, value in knobs.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude one another: give one of {', '.join(knobs)}")

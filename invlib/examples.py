@@ -1,15 +1,21 @@
-"""The pictures that come with the library."""
+"""The pictures that come with the library: photographs, and small ones of the kinds that the flows know."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
+import torch
+from PIL import Image, ImageDraw
 from skimage import data
 from torch import Tensor
 
-from invlib.images import MIN_SIDE, ImageError, fit, quantise, to_channels, to_tensor
+from invlib.images import MIN_SIDE, ImageError, Picture, fit, quantise, to_channels, to_tensor
+from invlib.priors import checkpoints
+from invlib.priors.flows import Flow
+from invlib.problems.structured import DIGITS, FACES, prepare
 
 
 @dataclass(frozen=True)
@@ -65,3 +71,106 @@ def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE)
     top, left, square = chosen.box
     image = fit(to_tensor(chosen.read()[top : top + square, left : left + square]), side)
     return quantise(image if channels is None else to_channels(image, channels))
+
+
+def picture(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE) -> Picture:
+    """The same with its name and description, as a problem takes it."""
+    return Picture(name, example(name, channels=channels, side=side), EXAMPLES[name].description, side)
+
+
+# --- Small pictures, for structured noise -----------------------------------------------------------------------------
+
+TEMPERATURE = 0.7
+"""Of the pictures that are drawn from a prior: below 1, they are more typical than varied."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A picture that is offered.
+
+    Attributes
+    ----------
+    title : what it is called in the list.
+    description : what is to be seen, in words.
+    make : returns it, (1, C, H, W) in [0, 1].
+    """
+
+    title: str
+    description: str
+    make: Callable[[], Tensor]
+
+
+def drawn(kind: str, seed: int) -> Tensor:
+    """A picture from the prior itself."""
+    return checkpoints.load(f"realnvp-{kind}", kind=Flow).sample(1, seed, TEMPERATURE).cpu()
+
+
+def astronaut() -> Tensor:
+    """Her face, with eyes and mouth where they are in the pictures of CelebA that the prior learnt from."""
+    top, left, side = 17, 136, 180
+    face = data.astronaut()[top : top + side, left : left + side]
+    return torch.from_numpy(face).permute(2, 0, 1)[None] / 255
+
+
+def cartoon() -> Tensor:
+    """A face as a child would paint it: flat colours and black lines."""
+    picture = Image.new("RGB", (512, 512), "#8fd3f4")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((-160, 400, 672, 900), fill="#7bc67e")  # a hill
+    pen.ellipse((400, -60, 560, 100), fill="#ffe066")  # the sun
+    pen.rounded_rectangle((150, 420, 362, 560), 60, fill="#e4572e", outline="#2b2d42", width=10)  # a shirt
+    pen.ellipse((92, 60, 420, 420), fill="#5b3a29", outline="#2b2d42", width=10)  # hair
+    for ear in (104, 368):
+        pen.ellipse((ear, 235, ear + 40, 300), fill="#ffc9a3", outline="#2b2d42", width=8)
+    pen.ellipse((120, 110, 392, 450), fill="#ffd9b8", outline="#2b2d42", width=10)
+    pen.chord((112, 70, 400, 290), 180, 360, fill="#5b3a29", outline="#2b2d42", width=10)  # a fringe
+    for eye in (172, 276):
+        pen.ellipse((eye, 220, eye + 64, 296), fill="white", outline="#2b2d42", width=7)
+        pen.ellipse((eye + 20, 242, eye + 50, 284), fill="#2b2d42")
+        pen.ellipse((eye + 34, 248, eye + 44, 260), fill="white")
+    for cheek in (142, 320):
+        pen.ellipse((cheek, 308, cheek + 50, 344), fill="#ff9e9e")
+    pen.arc((236, 280, 276, 326), 20, 160, fill="#c98a62", width=9)  # a nose
+    pen.chord((196, 300, 316, 412), 10, 170, fill="#a4243b", outline="#2b2d42", width=8)  # a smile
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+
+
+def from_prior(kind: str, *seeds: int) -> dict[str, Subject]:
+    """Pictures that the prior draws with some seeds: those that came out well."""
+    one = {FACES: "face", DIGITS: "digit"}[kind]
+    return {
+        f"{one}-{number}": Subject(
+            f"{one.capitalize()} {number} (drawn from the prior)",
+            f"a {one} that the prior made up",
+            partial(drawn, kind, seed),
+        )
+        for number, seed in enumerate(seeds, start=1)
+    }
+
+
+SUBJECTS = {
+    FACES: {
+        "astronaut": Subject("Astronaut’s face", "the face of a smiling astronaut", astronaut),
+        **from_prior(FACES, 5, 15, 2, 8),
+        "cat": Subject("Cat", "the face of a tabby cat", lambda: example("chelsea")),
+        "cartoon": Subject("Cartoon", "a drawing of a smiling child in the sun", cartoon),
+        "coffee": Subject("Coffee", EXAMPLES["coffee"].description, lambda: example("coffee", channels=3)),
+    },
+    DIGITS: from_prior(DIGITS, 1, 11, 31, 16, 2, 9),
+}
+"""Kind of pictures -> names -> pictures, the default first."""
+
+
+@lru_cache
+def subject(kind: str, name: str) -> Picture:
+    """A small picture that is offered, of 8-bit levels and the size that the prior is for.
+
+    Raises
+    ------
+    ImageError : unknown name.
+    """
+    if name not in SUBJECTS[kind]:
+        raise ImageError(f"there is no example called {name!r}: choose one of {', '.join(SUBJECTS[kind])}")
+    chosen = SUBJECTS[kind][name]
+    image = prepare(chosen.make(), kind)
+    return Picture(name, image, chosen.description, image.shape[-1])

@@ -1,6 +1,6 @@
-"""Pictures in files and uploads <-> float32 tensors (1, channels, height, width) in [0, 1].
+"""Read pictures from files and uploads as float32 tensors (1, channels, height, width) in [0, 1], and write them.
 
-Every limit on size and format lives here, and so do the example pictures.
+Every limit on the size and format of a picture is here. Other modules of the library handle tensors only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MAX_BYTES = 50_000_000
-"""The largest file that is read."""
+"""The largest file that is read, in bytes."""
 
 MAX_PIXELS = 40_000_000
-"""The largest picture that is decoded; it takes half a gigabyte as a colour tensor."""
+"""The largest picture that is decoded. As a colour tensor it takes half a gigabyte."""
 
 MIN_SIDE = 8
-"""The shortest side of a picture, in pixels: one cell of the coarsest block average, one window of SSIM."""
+"""The shortest side of a picture, in pixels: SSIM needs a window of 7×7, the coarsest block average a block of 8×8."""
 
 SUFFIXES = {
     ".png": "PNG",
@@ -42,27 +42,27 @@ SUFFIXES = {
     ".pgm": "PPM",
     ".ppm": "PPM",
 }
-"""File suffixes -> the formats that are read and written, by Pillow's names.
+"""The file suffixes that are read and written, and the names that Pillow gives their formats.
 
-A closed list, because Pillow hands some other formats to outside programs (PostScript to Ghostscript), which no upload
-should reach.
+The list is closed because Pillow hands some other formats to outside programs, such as PostScript to Ghostscript, and
+no upload should reach those.
 """
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used. The message is one sentence that says what is wrong and what to do."""
+    """Raised for a picture that cannot be used, with one sentence that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, and where it is from.
+    """A picture and where it comes from.
 
     Attributes
     ----------
-    name : what the run's JSON calls it; an uploaded picture's holds a fingerprint of the file.
+    name : the name in the JSON of a run; that of an uploaded picture holds a fingerprint of the file.
     image : (1, C, H, W) in [0, 1].
-    description : what is to be seen, in words.
-    side : the longest side that an example was made with; None for a visitor's own picture.
+    description : what the picture shows, in words.
+    side : the longest side that an example was made with, in pixels; None for a visitor's own picture.
     """
 
     name: str
@@ -77,36 +77,44 @@ class Picture:
 def load_image(
     source: str | Path | bytes | BinaryIO, *, channels: int | None = None, min_side: int = MIN_SIDE
 ) -> Tensor:
-    """Read a picture.
+    """Read a picture from a path, bytes or a stream.
 
-    The camera's orientation (EXIF) and an embedded colour profile (ICC) are applied. Transparent pixels are laid on
-    white, as on the page that most pictures with transparency were drawn for. An animation gives its first frame.
+    The camera's orientation (EXIF) and an embedded colour profile (ICC) are applied. Transparent pixels become white,
+    because most pictures with transparency were drawn for a white page. Of an animation the first frame is read.
     16-bit grey keeps its precision.
 
     Parameters
     ----------
     source : a path, the bytes of a file, or a binary stream, which is read from its start if it can be rewound.
-    channels : 3 for colour, 1 for grey, None for what the file holds (colour even if each of its pixels is grey).
-    min_side : the shortest side that is accepted, in pixels; a blur kernel may be smaller than a picture.
+    channels : 3 for colour, 1 for grey, None for what the file holds. A colour file of grey pixels counts as colour.
+    min_side : the shortest side that is accepted, in pixels. A blur kernel may be smaller than a picture.
 
     Returns
     -------
-    (1, channels, height, width), float32 in [0, 1].
+    The picture, (1, channels, height, width), float32 in [0, 1].
 
     Raises
     ------
-    ImageError : missing or unreadable file, not a picture, damaged, or beyond `MAX_BYTES`, `MAX_PIXELS` or `min_side`.
+    ImageError : the file is missing, unreadable, damaged or not a picture, or it is larger than `MAX_BYTES` or
+        `MAX_PIXELS`, or smaller than `min_side`.
+
+    Examples
+    --------
+    >>> buffer = BytesIO()
+    >>> Image.new("RGB", (12, 8), "red").save(buffer, "PNG")
+    >>> load_image(buffer).shape
+    torch.Size([1, 3, 8, 12])
     """
     name, content = _read(source)
     try:
         picture = Image.open(BytesIO(content), formats=sorted(set(SUFFIXES.values())))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
-    # Damaged files make Pillow's decoders raise nearly anything: SyntaxError, struct.error, KeyError, OverflowError...
+    # Pillow's decoders raise nearly anything on a damaged file: SyntaxError, struct.error, KeyError, OverflowError...
     except Exception as error:
         raise ImageError(f"{name} is not a picture that can be read: use a PNG, JPEG, WebP or TIFF file") from error
 
-    # The size is known from the header: refuse before the pixels are decoded.
+    # The header tells the size, so a picture that is too large is refused before its pixels are decoded.
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(name)
     if min(picture.size) < min_side:
@@ -123,11 +131,11 @@ def load_image(
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The picture files in a folder (not in its subfolders), sorted by name.
+    """List the picture files in a folder (not in its subfolders), sorted by name.
 
     Raises
     ------
-    ImageError : not a folder, or no file in it has one of `SUFFIXES`.
+    ImageError : `folder` is not a folder or cannot be opened, or no file in it ends in one of `SUFFIXES`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -143,7 +151,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
-    """What to call the picture in a message, and its bytes."""
+    """Read all bytes of a picture, and return them after the name that messages give the picture."""
     if isinstance(source, bytes):
         name, content = "The picture", source
     elif isinstance(source, str | Path):
@@ -174,7 +182,7 @@ def _too_large(name: str) -> ImageError:
 
 
 def _pixels(picture: Image.Image) -> np.ndarray:
-    """The pixels of a picture in any mode: (height, width) or (height, width, 3), uint8 or float32 in [0, 1]."""
+    """Decode a picture of any mode to (height, width) or (height, width, 3), uint8 or float32 in [0, 1]."""
     if picture.mode.startswith("I;16"):
         return np.array(picture, np.float32) / 65535
     if picture.mode in {"I", "F"}:
@@ -192,24 +200,28 @@ def _pixels(picture: Image.Image) -> np.ndarray:
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
-    """32-bit integer and float files do not say which value is white: take the smallest usual one that none exceeds."""
+    """Scale the values of a 32-bit file, which does not say which is white: the least usual white that none exceeds."""
     white = next((white for white in (1, 255, 65535) if values.max() <= white), values.max())
     return (values.astype(np.float64) / white).clip(0, 1).astype(np.float32)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(height, width) or (height, width, 3), uint8 or float32 in [0, 1] -> (1, C, height, width), float32 in [0, 1]."""
+    """Convert pixels (H, W) or (H, W, 3), uint8 or float32 in [0, 1], to a float32 image (1, C, H, W) in [0, 1].
+
+    >>> to_tensor(np.array([[0, 51, 255]], np.uint8))
+    tensor([[[[0.0000, 0.2000, 1.0000]]]])
+    """
     image = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2).contiguous()
     return image if image.is_floating_point() else image.float().div_(255)
 
 
 def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """A picture converted from the colour space of its ICC profile to that of screens."""
+    """Convert a picture from the colour space of its ICC profile to sRGB, the one of screens."""
     try:
         embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
         converted = ImageCms.profileToProfile(picture, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
-        return picture  # A profile that is broken, or not for this mode, is no reason to refuse the picture.
+        return picture  # A picture is not refused because its profile is broken or meant for another mode.
     return picture if converted is None else converted
 
 
@@ -217,12 +229,13 @@ def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def to_channels(image: Tensor, channels: int) -> Tensor:
-    """Make an image colour (3) or grey (1, the luma of ITU-R BT.601).
+    """Convert images (batch, 1 or 3, height, width) to colour (3 `channels`) or grey (1, the luma of ITU-R BT.601).
 
-    Parameters
-    ----------
-    image : (batch, 1 or 3, height, width).
-    channels : 1 or 3.
+    ValueError unless `channels` is 1 or 3.
+
+    >>> green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    >>> to_channels(green, 1)
+    tensor([[[[0.5870]]]])
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
@@ -235,14 +248,18 @@ def to_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def fit(image: Tensor, longest: int) -> Tensor:
-    """Reduce an image (batch, C, H, W) so that its longest side is at most `longest` pixels; it is never enlarged."""
+    """Reduce images (batch, C, H, W) so that the longest side is at most `longest` pixels. They are never enlarged.
+
+    >>> fit(torch.zeros(1, 3, 200, 300), 60).shape
+    torch.Size([1, 3, 40, 60])
+    """
     height, width = image.shape[-2:]
     scale = longest / max(height, width)
     return image if scale >= 1 else _resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Crop an image (batch, C, H, W) at the bottom and the right to sides that are multiples of `multiple`.
+    """Crop images (batch, C, H, W) at the bottom and the right to sides that are multiples of `multiple`.
 
     Raises
     ------
@@ -255,7 +272,7 @@ def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def centre_square(image: Tensor, side: int) -> Tensor:
-    """The largest square in the middle of an image (batch, C, H, W), resized to (batch, C, side, side)."""
+    """Cut the largest square from the middle of images (batch, C, H, W), and resize it to (batch, C, side, side)."""
     height, width = image.shape[-2:]
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2
@@ -263,7 +280,7 @@ def centre_square(image: Tensor, side: int) -> Tensor:
 
 
 def _resize(image: Tensor, height: int, width: int) -> Tensor:
-    # Bicubic interpolation overshoots at edges.
+    # Bicubic interpolation overshoots at edges, hence the clamp.
     return F.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
 
 
@@ -271,7 +288,7 @@ def _resize(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """One image (1, C, H, W) or (C, H, W) in [0, 1] as 8-bit numbers: (H, W, 3), or (H, W) if it is grey."""
+    """Convert one image (1, C, H, W) or (C, H, W) in [0, 1] to 8-bit numbers: (H, W, 3), or (H, W) if it is grey."""
     if image.ndim == 4 and len(image) == 1:
         image = image[0]
     if image.ndim != 3:
@@ -281,18 +298,22 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Images in [0, 1] rounded to the 256 levels that 8-bit files hold, so that writing and reading changes nothing."""
+    """Round images in [0, 1] to the 256 levels of 8-bit files, so that writing and reading does not change them.
+
+    >>> quantise(torch.tensor([-1.0, 0.2001, 0.5])).mul(255).tolist()
+    [0.0, 51.0, 128.0]
+    """
     return image.clamp(0, 1).mul(255).round().div(255)
 
 
 def fingerprint(image: Tensor) -> str:
-    """What tells one image (1, C, H, W) from another: 16 hex digits of the SHA-256 of its shape and 8-bit pixels."""
+    """Return 16 hex digits that identify one image (1, C, H, W), from the SHA-256 of its shape and 8-bit pixels."""
     pixels = to_uint8(image)
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def contact_sheet(batch: Tensor, margin: int = 2) -> Tensor:
-    """Images (batch, C, H, W) side by side on white, in a grid that is about square: (1, C, height, width)."""
+    """Place images (batch, C, H, W) on white in a grid that is about square: (1, C, height, width)."""
     count = len(batch)
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -303,49 +324,54 @@ def contact_sheet(batch: Tensor, margin: int = 2) -> Tensor:
     return F.pad(sheet, (margin, 0, margin, 0), value=1.0)[None]
 
 
-def encode_png(image: Tensor) -> bytes:
-    """One image (1, C, H, W) or (C, H, W) in [0, 1] as the bytes of a PNG file."""
-    buffer = BytesIO()
-    Image.fromarray(to_uint8(image)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 PNG_URL = "data:image/png;base64,"
-"""How a data URL (RFC 2397) of a PNG file starts."""
+"""The start of the data URL of a PNG file (RFC 2397)."""
 
 
 def encode_data_url(pixels: np.ndarray) -> str:
-    """Grey pixels (H, W) as the data URL of a PNG file, exactly: 1 bit of bool, 8 of uint8, 16 of uint16."""
+    """Encode pixels (H, W) or (H, W, 4) as the data URL of a PNG file, without loss: 1 bit of bool, 8 of uint8.
+
+    >>> load_image(decode_data_url(encode_data_url(np.array([[True, False]]))), min_side=1)
+    tensor([[[[1., 0.]]]])
+    """
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return PNG_URL + base64.b64encode(buffer.getvalue()).decode()
 
 
-def decode_data_url(url: str) -> Tensor:
-    """The grey picture that such a data URL holds, of any size: (1, 1, H, W), float32 in [0, 1].
+def decode_data_url(url: str) -> bytes:
+    """The PNG file that such a data URL holds.
 
     Raises
     ------
-    ImageError : not the data URL of a PNG file, or the file is not a picture that `load_image` reads.
+    ImageError : it is not the data URL of a PNG file.
     """
     unreadable = f"The picture is not the data URL of a PNG file: it must be {PNG_URL} and the file in base64"
     if not url.startswith(PNG_URL):
         raise ImageError(unreadable)
     try:
-        content = base64.b64decode(url.removeprefix(PNG_URL), validate=True)
+        return base64.b64decode(url.removeprefix(PNG_URL), validate=True)
     except ValueError as error:
         raise ImageError(unreadable) from error
-    return load_image(content, channels=1, min_side=1)
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Write one image (1, C, H, W) or (C, H, W) in [0, 1] to a file, creating its folder.
+    """Write one image (1, C, H, W) or (C, H, W) in [0, 1] to a file, and create its folder if need be.
 
     The suffix decides the format (see `SUFFIXES`).
 
     Raises
     ------
-    ImageError : unknown suffix, or the file cannot be written.
+    ImageError : the suffix is unknown, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> image = quantise(torch.rand(1, 3, 8, 12))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_image(image, Path(folder) / "picture.png")
+    ...     torch.equal(load_image(Path(folder) / "picture.png"), image)
+    True
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -355,3 +381,29 @@ def save_image(image: Tensor, path: str | Path) -> None:
         Image.fromarray(to_uint8(image)).save(path, SUFFIXES[path.suffix.lower()], quality=95)
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+
+
+# --- Drawings ---------------------------------------------------------------------------------------------------------
+
+BLACK = 0.05
+"""Darker pixels of a drawing on black are black: a JPEG's black is not quite."""
+
+
+def load_drawing(source: str | Path | bytes | BinaryIO) -> Tensor:
+    """Read a drawing: strokes on a transparent ground, or on a black one.
+
+    Returns
+    -------
+    (4, height, width), float32 in [0, 1]: red, green, blue, and how opaque the strokes are.
+
+    Raises
+    ------
+    ImageError : as in `load_image`.
+    """
+    colours = load_image(source, channels=3, min_side=1)[0]
+    with Image.open(BytesIO(_read(source)[1])) as picture:
+        if picture.has_transparency_data and picture.size == (colours.shape[2], colours.shape[1]):
+            rgba = torch.from_numpy(np.array(picture.convert("RGBA"))).permute(2, 0, 1).float() / 255
+            if bool((rgba[3] < 1).any()):
+                return rgba
+    return torch.cat([colours, (colours.amax(0, keepdim=True) > BLACK).float()])

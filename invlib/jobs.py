@@ -28,11 +28,8 @@ logger = logging.getLogger(__name__)
 State = TypeVar("State", bound=HasProgress)
 Result = TypeVar("Result")
 
-Work = Callable[[Callable[[], bool]], Generator[State, None, Result]]
-"""Takes a predicate that says whether the job was cancelled, yields states and returns a result.
-
-It is stopped at every yield; the predicate is for work that takes long between two.
-"""
+Work = Callable[[], Generator[State, None, Result]]
+"""Yields states and returns a result. A job that was cancelled stops at the next yield."""
 
 
 class Status(StrEnum):
@@ -130,7 +127,7 @@ class Job(Generic[State, Result]):
         self.end(status)
 
     def _advance(self) -> Status:
-        steps = self._work(self._cancelled.is_set)
+        steps = self._work()
         try:
             while not self._cancelled.is_set():
                 self.latest = next(steps)

@@ -1,7 +1,10 @@
-"""PSNR, SSIM and the spread of samples, as the papers' tables use them, and whether that spread covers the truth.
+"""Score images against the truth: PSNR, SSIM, and whether the spread of samples covers the truth.
 
-Images are (batch, channels, height, width) in [0, 1]; `truth` may be one image (1, channels, height, width) for the
-whole batch. Scores are float64, one an image. Nothing is clipped here.
+Images are (batch, channels, height, width) in [0, 1], and `truth` may be one image (1, channels, height, width) for the
+whole batch. Scores are float64, one for each image. Nothing is clipped here.
+
+"Kadkhodaie & Simoncelli (2021)" is "Stochastic Solutions for Linear Inverse Problems using the Prior Implicit in a
+Denoiser", https://arxiv.org/abs/2007.13640.
 """
 
 from __future__ import annotations
@@ -22,8 +25,12 @@ LUMA = (65.481, 128.553, 24.966)
 def psnr(image: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
 
-    Colour images are compared on the luma Y of ITU-R BT.601, with a peak of 255 although Y spans only 16 to 235; grey
-    ones as they are. See `psnr_all_channels` for the plain figure.
+    Colour images are compared on the luma Y of ITU-R BT.601, with a peak of 255 although Y spans only 16 to 235. Grey
+    images are compared as they are. `psnr_all_channels` is the plain figure.
+
+    >>> truth = torch.full((1, 1, 8, 8), 0.5)
+    >>> psnr(truth + 0.1, truth)
+    tensor([20.0000], dtype=torch.float64)
     """
     image, truth = _pair(image, truth)
     difference = image - truth
@@ -34,21 +41,34 @@ def psnr(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr_all_channels(image: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB over all channels, the usual figure for denoising: (batch,)."""
+    """Peak signal-to-noise ratio in dB over all channels, the usual figure for denoising: (batch,).
+
+    >>> truth = torch.full((1, 3, 8, 8), 0.5)
+    >>> psnr_all_channels(torch.cat([truth + 0.1, truth + 0.01]), truth)
+    tensor([20.0000, 40.0000], dtype=torch.float64)
+    """
     image, truth = _pair(image, truth)
     return _decibels(image - truth)
 
 
 def ssim(image: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004, 7×7 windows, mean over channels): (batch,)."""
+    """Structural similarity with windows of 7×7, averaged over channels: (batch,).
+
+    The measure is that of Wang, Bovik, Sheikh & Simoncelli (2004), "Image Quality Assessment: From Error Visibility to
+    Structural Similarity", https://doi.org/10.1109/TIP.2003.819861.
+
+    >>> truth = torch.eye(8)[None, None]
+    >>> ssim(torch.cat([truth, 0.5 * truth]), truth)
+    tensor([1.0000, 0.6417], dtype=torch.float64)
+    """
     return _structural_similarity(image, truth, data_range=1)
 
 
 def ssim_paper(image: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
 
-    Their figures come from a data range of 2, which scikit-image before 0.18 assumed for floats, and are higher than
-    those of `ssim`. For comparison with the paper only.
+    Use it only for comparison with the paper. Its figures come from a data range of 2, which scikit-image before 0.18
+    assumed for floats, and are higher than those of `ssim`.
     """
     return _structural_similarity(image, truth, data_range=2)
 
@@ -58,9 +78,9 @@ class Ensemble(NamedTuple):
 
     Attributes
     ----------
-    variance : of the samples, unbiased, averaged over pixels, times 1 + 1/n: what `error` is expected to be if the
-        truth is one more sample from the same distribution.
-    error : mean squared error of the samples' average.
+    variance : the unbiased variance of the n samples, averaged over pixels, times 1 + 1/n. It is the expected `error`
+        if the truth is one more sample from the same distribution.
+    error : the mean squared error of the samples' average.
     """
 
     variance: float
@@ -68,7 +88,7 @@ class Ensemble(NamedTuple):
 
 
 def ensemble(samples: Tensor, truth: Tensor) -> Ensemble:
-    """Variance and error of `samples` (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W)."""
+    """Return variance and error of n ≥ 2 samples (n, C, H, W) of one image `truth` (1, C, H, W)."""
     samples, truth = _samples_of_one(samples, truth)
     variance = samples.var(0).mean() * (1 + 1 / len(samples))
     return Ensemble(variance.item(), (samples.mean(0) - truth[0]).square().mean().item())
@@ -77,41 +97,54 @@ def ensemble(samples: Tensor, truth: Tensor) -> Ensemble:
 def spread_skill(samples: Tensor, truth: Tensor) -> float:
     """Spread-skill ratio `sqrt((1 + 1/n) V / E)` of n ≥ 2 samples (n, C, H, W) of one image `truth` (1, C, H, W).
 
-    V is the variance of the samples and E the squared error of their average (Fortin et al. 2014). The ratio is 1 for
-    independent samples from the true posterior and below 1 when they are too alike; without any error it is infinite or
-    NaN. For pairs of opposite noise see `expected_spread_skill`.
+    V is the variance of the samples and E the squared error of their average. The ratio is 1 for independent samples
+    from the true posterior, and below 1 if they are too alike. Without any error it is infinite or NaN. For antithetic
+    pairs, which start from opposite noise, see `expected_spread_skill`.
+
+    The ratio is that of Fortin, Abaza, Anctil & Turcotte (2014), "Why Should Ensemble Spread Match the RMSE of the
+    Ensemble Mean?", https://doi.org/10.1175/JHM-D-14-0008.1.
+
+    >>> draws = torch.randn(9, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    >>> print(f"{spread_skill(draws[:8], draws[8:]):.2f}")
+    1.01
     """
     return pooled_spread_skill([ensemble(samples, truth)])
 
 
 def pooled_spread_skill(ensembles: Iterable[Ensemble]) -> float:
-    """Spread-skill ratio over several images: the square root of the ratio of the mean variance to the mean error."""
+    """Spread-skill ratio over several images: the square root of the mean variance over the mean error."""
     variance, error = torch.tensor(list(ensembles), dtype=torch.float64).mean(0)
     return (variance / error).sqrt().item()
 
 
 KNOWN = 1e-6
-"""Error and spread below which a pixel is known but for rounding."""
+"""A pixel whose error and spread are below this is known exactly, up to rounding."""
 
 
 def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
     """Fraction of the pixels whose true value lies within k standard deviations of the samples' average.
 
-    A pixel is covered if |truth - mean| ≤ k · std · √(1 + 1/n); the root is there because the average of n samples
-    varies too. For n samples from the true posterior, where that is Gaussian, expect `expected_coverage(n, k)`: less
-    than the normal distribution's 95 % at k = 2, because few samples know their own spread badly. A smaller value means
-    that the samples are too alike or off the truth, a larger one that they are too different.
+    A pixel is covered if |truth - mean| ≤ k · std · √(1 + 1/n). The root is there because the average of n samples
+    varies too. If the true posterior is Gaussian and the n samples come from it, expect `expected_coverage(n, k)`. At
+    k = 2 this is less than the 95 % of the normal distribution, because a few samples estimate their spread badly. A
+    smaller value means that the samples are too alike or far from the truth, a larger one that they are too different.
 
     Parameters
     ----------
     samples : (n, C, H, W), n ≥ 2.
     truth : (1, C, H, W).
-    k : positive.
+    k : half the width of the band, in standard deviations; positive.
 
     Returns
     -------
-    In [0, 1]. Colours of a pixel count one by one. Pixels that were measured exactly, where neither the samples nor
-    their average and the truth differ by more than rounding (`KNOWN`), are left out; NaN if all are.
+    A fraction in [0, 1]. The colours of a pixel count one by one. Pixels that were measured exactly are left out: there
+    neither the spread of the samples nor the error of their average exceeds `KNOWN`. If no pixel is left, it is NaN.
+
+    Examples
+    --------
+    >>> draws = torch.randn(9, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    >>> print(f"{coverage(draws[:8], draws[8:]):.2f}", f"{expected_coverage(8):.2f}")
+    0.91 0.91
     """
     samples, truth = _samples_of_one(samples, truth)
     error = (truth[0] - samples.mean(0)).abs()
@@ -122,11 +155,14 @@ def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
 
 
 def expected_spread_skill(count: int, antithetic: bool = False) -> float:
-    """The `spread_skill` of `count` ≥ 2 Gaussian samples whose truth is one more sample from the same distribution.
+    """Return the `spread_skill` to expect of n = `count` ≥ 2 Gaussian samples from the distribution of the truth.
 
-    1 if they are independent. The average of antithetic pairs is that of the distribution, and does not err by the
-    share of the variance that n independent samples leave in it: √((n + 1) / (n - 1)), 1.13 for 8. Of an odd number one
-    is left without its opposite: (n + 1) / √(n² + 1).
+    For independent samples it is 1. The average of antithetic pairs is exactly the mean of the distribution, while the
+    average of independent samples varies about it; so for pairs the ratio is √((n + 1) / (n - 1)). In an odd number of
+    samples one has no opposite, and the ratio is (n + 1) / √(n² + 1).
+
+    >>> print(f"{expected_spread_skill(8, antithetic=True):.2f}")
+    1.13
     """
     if count < 2:
         raise ValueError(f"count must be at least 2, got {count}")
@@ -136,22 +172,30 @@ def expected_spread_skill(count: int, antithetic: bool = False) -> float:
 
 
 def expected_coverage(count: int, k: float = 2, antithetic: bool = False) -> float:
-    """The `coverage` of `count` ≥ 2 Gaussian samples whose truth is one more sample from the same distribution.
+    """Return the `coverage` to expect of n = `count` ≥ 2 Gaussian samples from the distribution of the truth.
 
-    P(|T| ≤ k) for Student's t with count - 1 degrees of freedom, as (truth - mean) / (std √(1 + 1/n)) has that
-    distribution: .705 for 2, .914 for 8, .954 for many at k = 2. For antithetic pairs there are n/2 degrees, and the
-    band is wider by their `expected_spread_skill`: .821 and .914 (of an odd number within .02).
+    For independent samples, (truth - mean) / (std √(1 + 1/n)) has Student's t distribution with n - 1 degrees of
+    freedom, so the coverage is P(|T| ≤ k). Antithetic pairs have n/2 degrees of freedom, and the band is wider by their
+    `expected_spread_skill`; for an odd number of samples the result is right within 0.02.
+
+    >>> [round(expected_coverage(count), 3) for count in (2, 8, 1000)]
+    [0.705, 0.914, 0.954]
     """
     width = k * expected_spread_skill(count, antithetic)
-    from scipy.special import stdtr  # type: ignore[import-untyped]  # here, as it takes a fifth of a second to load
+    from scipy.special import stdtr  # type: ignore[import-untyped]  # imported here, as loading takes 0.2 s
 
     return float(1 - 2 * stdtr(math.ceil(count / 2) if antithetic else count - 1, -width))
 
 
 def farthest_first(points: Tensor) -> list[int]:
-    """An order of `points` (n, dimensions): the one nearest to their average, then each the farthest from all before.
+    """Order `points` (n, dimensions) so that the first few show how much all of them vary.
 
-    The traversal of Gonzalez (1985), so that the first few show how much the set varies.
+    The first is the point nearest to the average, and each next one is the farthest from all before it. This is the
+    traversal of Gonzalez (1985), "Clustering to minimize the maximum intercluster distance",
+    https://doi.org/10.1016/0304-3975(85)90224-5.
+
+    >>> farthest_first(torch.tensor([[0.0], [4.0], [5.0], [10.0]]))
+    [2, 0, 3, 1]
     """
     order = [int((points - points.mean(0)).square().sum(1).argmin())]
     distances = torch.cdist(points, points)
@@ -163,7 +207,7 @@ def farthest_first(points: Tensor) -> list[int]:
 
 
 def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64 and where `image` is, `truth` expanded to the batch."""
+    """Check both, and return them in float64 on the device of `image`, with `truth` expanded to the batch."""
     if image.ndim != 4 or truth.ndim != 4 or image.shape[1:] != truth.shape[1:] or len(truth) not in (1, len(image)):
         shapes = f"{tuple(image.shape)} and {tuple(truth.shape)}"
         raise ValueError(f"image and truth must be (batch, C, H, W) of the same size, got {shapes}")
@@ -171,7 +215,7 @@ def _pair(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _samples_of_one(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, for two samples or more of one image."""
+    """Check two or more samples of one image, and return them as `_pair` does."""
     if len(samples) < 2 or len(truth) != 1:
         raise ValueError(f"expected two samples or more of one image, got {len(samples)} samples of {len(truth)}")
     return _pair(samples, truth)

@@ -1,4 +1,4 @@
-"""What machine this is: device, precision, threads. Nothing else in the library asks."""
+"""Find out what this machine offers: device, precision, threads, memory. No other module asks the system."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def default_device() -> torch.device:
-    """The device that work runs on: CUDA when there is one, else the CPU."""
+    """Return the device that work runs on: the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """The precision that convolutions run in on `device`.
+    """Return the precision in which convolutions are fastest on `device`.
 
-    bfloat16 where the hardware multiplies it natively, float32 elsewhere: on a CPU without AMX or
-    AVX-512 bf16, emulated bfloat16 is several times slower than float32.
+    This is bfloat16 where the hardware multiplies it natively, and float32 elsewhere. On a CPU without AMX or
+    AVX-512 bf16, bfloat16 is emulated and several times slower than float32.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
@@ -34,19 +34,25 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """The context in which a network with float32 weights is trained on `device`: its convolutions in `fast_dtype`."""
+    """Return the context for training float32 weights on `device`, in which convolutions run in `fast_dtype`."""
     dtype = fast_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def prepare(module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Module:
-    """Move a network to the device, memory layout and precision it runs fastest in, ready for inference.
+    """Make a network ready for inference, on the device and in the memory layout and precision where it is fastest.
 
     Parameters
     ----------
-    module : the network, changed in place.
-    device : where to run; `default_device()` if None.
+    module : the network, which is changed in place and returned.
+    device : where the network will run; `default_device()` if None.
     dtype : precision of the weights; `fast_dtype(device)` if None.
+
+    Examples
+    --------
+    >>> network = prepare(nn.Conv2d(1, 2, 3), "cpu", torch.float32)
+    >>> network.training, network.weight.requires_grad
+    (False, False)
     """
     device = default_device() if device is None else torch.device(device)
     # PyTorch's stubs lack the overload of `to` that takes a memory format.
@@ -55,13 +61,13 @@ def prepare(module: Module, device: torch.device | str | None = None, dtype: tor
 
 
 def on(module: Module, device: torch.device) -> Module:
-    """The module on `device`: itself where all that it holds is there, else a copy, so that the caller's stays."""
+    """Return `module` if all its tensors are on `device`, else a copy there; the caller's module is never moved."""
     held = itertools.chain(module.parameters(), module.buffers())
     return module if all(tensor.device == device for tensor in held) else copy.deepcopy(module).to(device)
 
 
 def set_threads(count: int | None = None) -> int:
-    """Use `count` CPU threads (OMP_NUM_THREADS, or all cores this process may run on) and return the number."""
+    """Use `count` CPU threads, by default OMP_NUM_THREADS or else one for each of `cores`, and return their number."""
     if count is None:
         count = int(os.environ.get("OMP_NUM_THREADS") or cores())
     torch.set_num_threads(max(1, count))
@@ -69,12 +75,12 @@ def set_threads(count: int | None = None) -> int:
 
 
 def cores() -> int:
-    """How many cores this process may run on; where the system does not say, how many there are."""
+    """Count the cores that this process may run on, or all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """What work runs on, as JSON: processor, cores, threads, device, precision, version of PyTorch."""
+    """Describe the machine for JSON: processor, cores, threads, device, precision and version of PyTorch."""
     device = default_device()
     return {
         "cpu": cpu_name(),
@@ -87,7 +93,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The model of the processor, as well as the system knows it."""
+    """Return the model of the processor, as far as the system tells."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -95,15 +101,23 @@ def cpu_name() -> str:
 
 
 CPU_PIXELS = 2**18
-"""Pixels, over the images of a batch, that a CPU works on at once: four of 256×256. More are hardly faster there, and
-take memory in proportion: with BF-CNN and its derivative 200 MB each."""
+"""How many pixels a CPU works on at once, over all images of a batch: four images of 256×256.
+
+A larger batch is hardly faster there, and each image takes memory: 200 MB with BF-CNN and its derivative."""
 
 
 class Batched:
     """Calls a function, such as a network, on as many images at once as memory allows.
 
-    When a call runs out of memory, the batch is halved, for this call and for those that follow; with a single image
-    the error is passed on as a `MemoryError` that says so.
+    When a call runs out of memory, the batch is halved for this call and all later ones. If a single image is too
+    large, a `MemoryError` says so.
+
+    Examples
+    --------
+    >>> double = Batched(lambda images: 2 * images)
+    >>> double.size = 2
+    >>> double(torch.ones(5, 1, 8, 8)).shape
+    torch.Size([5, 1, 8, 8])
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -112,7 +126,7 @@ class Batched:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, *arguments: Any) -> Tensor:
-        """`function(images, *arguments)`, (batch, ...) to (batch, ...)."""
+        """Return `function(images, *arguments)`, from images (batch, C, H, W) to a tensor (batch, ...)."""
         if self.size is None:
             self.size = len(images) if images.is_cuda else max(1, CPU_PIXELS // images[0, 0].numel())
         while True:
@@ -131,5 +145,5 @@ class Batched:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch failed to allocate, on an accelerator or on the CPU (which has no exception type of its own)."""
+    """Tell whether PyTorch failed to allocate memory. On the CPU that has no exception type of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

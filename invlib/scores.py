@@ -1,53 +1,83 @@
-"""Scores of a restoration against the truth, for one picture and averaged over a folder."""
+"""How close a result is to the truth, and how honest its spread is: for one picture, and averaged over many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from invlib.metrics import Ensemble, coverage, ensemble, expected_coverage, pooled_spread_skill, psnr, ssim, ssim_paper
-from invlib.problems.operators import LinearOperator
-from invlib.solvers.ascent import Restoration
+from invlib.metrics import Ensemble, coverage, ensemble, expected_coverage, pooled_spread_skill
+from invlib.problems.spec import Problem
 
-METRICS = {"psnr": psnr, "ssim": ssim, "ssim_paper": ssim_paper}
+Columns = Mapping[str, Tensor]
+"""Names of metrics -> a score for each picture or sample."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How close a restoration is to the truth; pictures are clipped to [0, 1] first, as they are shown and saved.
+    """The scores of one picture. Images are clipped to [0, 1] first, as they are shown and saved.
 
     Attributes
     ----------
-    input : PSNR and SSIM of the least-squares estimate M m, which needs no prior.
-    sample : the same of each sample, averaged, and the standard deviation `psnr_std` of their PSNR.
-    mean : the same of the samples' average.
+    input : of the picture that the measurements give without a prior, (1,) for each metric.
+    samples : of each sample, (n,) for each metric.
+    averages : PSNR and SSIM of the average of the first 1, 2, ... n samples, (n,) each.
+    mean : of the average of all samples.
     ensemble : the samples' variance and the error of their average; None for a single sample.
     coverage : the fraction of the pixels whose true value lies within two standard deviations of the average, and what
         is expected of so many samples of the posterior; None for a single sample.
+    calibration : the same for bands of 0.25 to 3 standard deviations.
     """
 
-    input: dict[str, float]
-    sample: dict[str, float]
+    input: Columns
+    samples: Columns
+    averages: Columns
     mean: dict[str, float]
     ensemble: Ensemble | None
     coverage: dict[str, float] | None
+    calibration: dict[str, list[float]] | None
+
+    @property
+    def sample(self) -> dict[str, float]:
+        """The scores of a sample, averaged over the samples, and their standard deviations (`psnr_std`, ...)."""
+        return {name: float(column.mean()) for name, column in self.samples.items()} | {
+            f"{name}_std": deviation(column) for name, column in self.samples.items()
+        }
 
 
-def score(
-    result: Restoration, operator: LinearOperator, measurements: Tensor, truth: Tensor, *, antithetic: bool
-) -> Scores:
-    """Score a result against `truth` (1, C, H, W); `antithetic` if its samples are pairs of opposite noise."""
-    samples = result.samples.cpu().clamp(0, 1)
-    spread = float(psnr(samples, truth).std(correction=min(1, len(samples) - 1)))
+def score(problem: Problem, samples: Tensor, *, antithetic: bool = False) -> Scores:
+    """Score samples (n, C, H, W) of a problem whose truth is known.
+
+    Parameters
+    ----------
+    problem, samples : what was solved, and the answers.
+    antithetic : whether the samples are pairs of opposite noise.
+    """
+    truth = problem.truth
+    assert truth is not None
+    samples = samples.detach().cpu()
+    averages = samples.cumsum(0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
+    several = len(samples) > 1
+    clipped = samples.clamp(0, 1)
     return Scores(
-        input=compare(operator.adjoint(measurements).cpu().clamp(0, 1), truth),
-        sample=compare(samples, truth) | {"psnr_std": spread},
-        mean=compare(result.mean.cpu().clamp(0, 1), truth),
-        ensemble=ensemble(samples, truth) if len(samples) > 1 else None,
-        coverage=cover(samples, truth, antithetic=antithetic) if len(samples) > 1 else None,
+        input=compare(problem, problem.baseline().cpu()),
+        samples=compare(problem, samples),
+        averages=compare(problem, averages, ("psnr", "ssim")),
+        mean=one(compare(problem, samples.mean(0, keepdim=True))),
+        ensemble=ensemble(clipped, truth) if several else None,
+        coverage=cover(clipped, truth, antithetic=antithetic) if several else None,
+        calibration=calibrate(clipped, truth, antithetic) if several else None,
     )
+
+
+def compare(problem: Problem, images: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Some or all metrics of a problem for images (n, C, H, W), clipped to [0, 1]: (n,) each."""
+    assert problem.truth is not None
+    return {name: problem.metrics[name](images.clamp(0, 1), problem.truth) for name in names or problem.metrics}
 
 
 def cover(samples: Tensor, truth: Tensor, k: float = 2, *, antithetic: bool) -> dict[str, float]:
@@ -55,22 +85,58 @@ def cover(samples: Tensor, truth: Tensor, k: float = 2, *, antithetic: bool) -> 
     return {"measured": coverage(samples, truth, k), "expected": expected_coverage(len(samples), k, antithetic)}
 
 
-def compare(image: Tensor, truth: Tensor) -> dict[str, float]:
-    """Every metric, averaged over the batch."""
-    return {name: float(metric(image, truth).mean()) for name, metric in METRICS.items()}
+def calibrate(samples: Tensor, truth: Tensor, antithetic: bool) -> dict[str, list[float]]:
+    """Coverage of narrow to wide bands about the average: what samples of the posterior would have, and what is."""
+    rows = [cover(samples, truth, k, antithetic=antithetic) for k in np.linspace(0.25, 3, 12)]
+    return {name: [round(row[name], 4) for row in rows] for name in ("expected", "measured")}
 
 
-def summarise(scores: Sequence[Scores]) -> dict[str, object]:
-    """One row for several pictures: PSNR, SSIM and coverage averaged, `spread_skill` pooled.
+def deviation(column: Tensor) -> float:
+    """The unbiased standard deviation; 0 of a single number."""
+    return float(column.std(correction=min(1, len(column) - 1)))
+
+
+def summarise(scores: Sequence[Scores]) -> dict[str, Any]:
+    """A row for the samples of several pictures: scores and coverage averaged, `spread_skill` pooled.
 
     The last two are None for single samples.
     """
-    row: dict[str, object] = {}
-    for part in ("input", "sample", "mean", "coverage"):
-        columns = [getattr(each, part) for each in scores]
-        row[part] = columns[0] and {
-            name: round(sum(column[name] for column in columns) / len(columns), 4) for name in columns[0]
-        }
+    row: dict[str, Any] = {
+        "input": average([one(each.input) for each in scores]),
+        "sample": average([each.sample for each in scores]),
+        "mean": average([each.mean for each in scores]),
+        "coverage": None,
+        "spread_skill": None,
+    }
     ensembles = [each.ensemble for each in scores if each.ensemble is not None]
-    row["spread_skill"] = round(pooled_spread_skill(ensembles), 4) if ensembles else None
+    if ensembles:
+        row["coverage"] = average([each.coverage for each in scores if each.coverage is not None])
+        row["spread_skill"] = round(pooled_spread_skill(ensembles), 4)
     return row
+
+
+def summarise_estimate(scores: Sequence[Scores]) -> dict[str, Any]:
+    """The same for a method that gives a single estimate."""
+    return {
+        "input": average([one(each.input) for each in scores]),
+        "result": average([each.mean for each in scores]),
+    }
+
+
+def curves(scores: Scores) -> dict[str, list[float]]:
+    """PSNR and SSIM of each sample, and of the average of the first n for n = 1, 2, ..."""
+    return {
+        f"{name}_{of}": [round(float(value), 4) for value in columns[name]]
+        for of, columns in (("samples", scores.samples), ("averages", scores.averages))
+        for name in ("psnr", "ssim")
+    }
+
+
+def one(columns: Columns) -> dict[str, float]:
+    """The scores of a single picture."""
+    return {name: float(column.mean()) for name, column in columns.items()}
+
+
+def average(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every column."""
+    return {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]}

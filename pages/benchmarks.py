@@ -3,16 +3,17 @@
 import streamlit as st
 
 from invlib.priors import checkpoints
-from pages.ui import address, benchmarks, layout, pixels
+from pages.ui import address, layout, pixels
+from pages.ui.benchmarks import views
 
 VIEWS = {
-    "super-resolution": ("Super-resolution", lambda: benchmarks.table("table1")),
-    "deblurring": ("Deblurring", lambda: benchmarks.table("table2")),
-    "compressive-sensing": ("Compressive sensing", lambda: benchmarks.table("table3")),
-    "convergence": ("Convergence", benchmarks.convergence),
-    "figure-1": ("Figure 1", benchmarks.figure1),
-    "denoising": ("Denoising", benchmarks.denoising),
-    "speed": ("Speed", benchmarks.speed),
+    "super-resolution": ("Super-resolution", lambda: views.table("table1")),
+    "deblurring": ("Deblurring", lambda: views.table("table2")),
+    "compressive-sensing": ("Compressive sensing", lambda: views.table("table3")),
+    "convergence": ("Convergence", views.convergence),
+    "figure-1": ("Figure 1", lambda: views.results_of("figure1", views.figure1)),
+    "denoising": ("Denoising", lambda: views.results_of("denoisers", views.denoising)),
+    "speed": ("Speed", lambda: views.results_of("speed", views.speed)),
 }
 
 layout.heading(
@@ -22,8 +23,7 @@ layout.heading(
 )
 try:
     titles = {name: title for name, (title, _) in VIEWS.items()}
-    chosen = benchmarks.pick("Experiment", "show", titles, "The first three are tables 1 to 3 of the paper.")
-    _, show = VIEWS[chosen]
-    address.write(show=chosen, **show())
+    chosen = views.pick("Experiment", "show", titles, "The first three are tables 1 to 3 of the paper.")
+    address.write(show=chosen, **VIEWS[chosen][1]())
 except (checkpoints.CheckpointError, ValueError) as error:
     st.error(pixels.sentence(error))

@@ -1,19 +1,20 @@
-"""Deblurring: frequencies that a blur removed, found again."""
+"""Deblurring: finds the frequencies again that a blur removed."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
 import torch
+from streamlit.delta_generator import DeltaGenerator
 
-from invlib import images
-from invlib.priors import checkpoints
-from pages.ui import address, draw, knobs, layout, picture, pixels, results, saved, stage, theory, views
-from pages.ui.runs import Problem, given, simulate
+from invlib.problems import linear
+from pages.ui import knobs, page, picture, saved
+from pages.ui.components import draw
+from pages.ui.linear import frequencies
+from pages.ui.stage import Request
 
 TASK = "deblurring"
-LONGEST = 512  # of a picture's sides, in pixels
+KEEP, GAUSSIAN, *_ = linear.TASKS[TASK].knobs
 WORDS = {
     "low-pass": "They are its lowest frequencies; all finer detail is lost.",
     "gaussian": "They are the frequencies that the blur left some trace of.",
@@ -21,13 +22,12 @@ WORDS = {
     "drawn": "They are the frequencies that the drawn blur left some trace of.",
 }
 
-
 KERNEL_SIDE = 31  # of a drawn blur, in pixels
 SQUIGGLE: list[draw.Stroke] = [{"points": [[7, 22], [9, 9], [16, 7], [19, 14], [15, 21], [24, 23]], "brush": 2}]
 
 
-def blur() -> tuple[dict[str, str | float], dict[str, Any]]:
-    """Let the visitor choose a blur: the settings for the address, and the task's knobs."""
+def blur() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let the visitor choose a blur. Return the settings for the address, and the values of the task's knobs."""
     kind = knobs.selection(
         "Blur",
         "blur",
@@ -36,67 +36,43 @@ def blur() -> tuple[dict[str, str | float], dict[str, Any]]:
         "shape that you draw.",
     )
     if kind == "low-pass":
-        about = "How many of the frequencies are left. Fewer leave a softer picture and more to be guessed."
-        keep = knobs.fraction("Frequencies kept", "keep", [0.02, 0.05, 0.1, 0.2, 0.4], 0.1, about)
+        keep = knobs.widget(KEEP)
         return {"blur": kind, "keep": keep}, {"keep": keep}
     if kind == "gaussian":
-        about = "The standard deviation of the spot, in pixels."
-        sigma = knobs.level("Spread", "gaussian", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0], 2.0, about)
+        sigma = knobs.widget(GAUSSIAN, 2.0)
         return {"blur": kind, "gaussian": sigma}, {"gaussian": sigma}
     if kind == "motion":
         length = knobs.level("Length", "length", [3, 5, 9, 15, 21, 31], 15, "How far the camera moved, in pixels.")
         angle = knobs.level("Direction", "angle", list(range(0, 180, 15)), 30, "In degrees from the horizontal.")
-        return {"blur": kind, "length": length, "angle": angle}, {"motion": (length, angle)}
-    about = "Draw what becomes of a point of light"
-    black = pixels.png(np.zeros((KERNEL_SIDE, KERNEL_SIDE), np.uint8))
-    drawn = draw.strokes(
-        black,
-        width=KERNEL_SIDE,
-        height=KERNEL_SIDE,
-        key="kernel",
-        label=about,
-        brush=2,
-        colour="#fff",
-        initial=SQUIGGLE,
-    )
+        return {"blur": kind, "length": length, "angle": angle}, {"motion": (float(length), float(angle))}
+    black, about = np.zeros((KERNEL_SIDE, KERNEL_SIDE), np.uint8), "Draw what becomes of a point of light"
+    drawn = draw.over(black, key="kernel", label=about, brush=2, colour="#fff", initial=SQUIGGLE)
     drawn[KERNEL_SIDE // 2, KERNEL_SIDE // 2] |= not drawn.any()  # nothing drawn, no blur
     return {"blur": kind}, {"kernel": torch.from_numpy(drawn).float()}
 
 
-def pose(mode: str, **blurred: Any) -> Problem:
-    """Let the visitor pick a picture and blur it, or take it as the blurred one."""
-    chosen = picture.pick(longest=LONGEST, names=saved.pictures(TASK))
-    if mode == "sharpen":
-        return given(TASK, chosen, tuple(chosen.image.shape[1:]), **blurred)
-    return simulate(TASK, chosen, **blurred)
+def ask(board: DeltaGenerator) -> page.Asked:
+    mode = knobs.choice(
+        "What to do",
+        "mode",
+        {"blur": "Blur and score", "sharpen": "Sharpen my picture"},
+        help="Blur a clean picture and see how close the answer comes to it; or sharpen a picture that is blurred "
+        "in a way that you know.",
+    )
+    place = st.container()  # the picture comes before the blur
+    chosen, blurred = blur()
+    with place:
+        shown = picture.pick(longest=page.LONGEST, names=saved.pictures(TASK))
+    problem = linear.pose(TASK, shown, blurred, simulated=mode == "blur")
+    tiles = (frequencies(problem),)
+    return Request(problem, knobs.settings(problem), WORDS[chosen["blur"]], tiles=tiles), {"mode": mode, **chosen}, True
 
 
-layout.heading(
+page.show(
     "Deblurring",
     "A blur wipes out fine detail, but a denoiser knows what usually was there. It keeps every frequency that survived "
     "and finds a likely value for those that did not.",
+    ask,
+    page.fold("$M^\\mathsf{T}$ takes the Fourier coefficients that the blur left, and $M$ puts them back."),
+    measured=lambda run: "blurred",
 )
-left, right = layout.columns()
-try:
-    with left:
-        mode = knobs.choice(
-            "What to do",
-            "mode",
-            {"blur": "Blur and score", "sharpen": "Sharpen my picture"},
-            help="Blur a clean picture and see how close the answer comes to it; or sharpen a picture that is blurred "
-            "in a way that you know.",
-        )
-        place = st.container()  # the picture comes before the blur
-        chosen, blurred = blur()
-        with place:
-            problem = pose(mode, **blurred)
-        problem = replace(problem, words=WORDS[chosen["blur"]], tiles=(views.frequencies(problem),))
-        settings = knobs.settings(problem)
-        address.write(mode=mode, picture=st.session_state["picture"], **chosen, **settings.parameters)
-        stage.run_button(problem, settings)
-    with right:
-        run = stage.show(problem, settings, saved.load(TASK))
-        theory.fold("$M^\\mathsf{T}$ takes the Fourier coefficients that the blur left, and $M$ puts them back.")
-    results.show(run, measured="blurred")
-except (images.ImageError, checkpoints.CheckpointError, ValueError) as error:
-    st.error(pixels.sentence(error))

@@ -10,7 +10,7 @@ import torch
 from scipy.fft import dctn, idctn
 from torch import Tensor
 
-from invlib.images import example
+from invlib.examples import example
 from invlib.metrics import psnr_all_channels
 from invlib.problems.operators import Mask, StructuredRows
 from invlib.solvers.baselines import bm3d, dct_matrix, lasso_dct, soft_threshold, total_variation
@@ -23,7 +23,7 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def gaussian_matrix(m: int, seed: int = 0) -> Tensor:
-    """(m, numbers of an image of `SHAPE`), entries of variance 1/m."""
+    """A Gaussian matrix (m, size of an image of `SHAPE`) with entries of variance 1/m."""
     return noise((m, math.prod(SHAPE)), seed) / math.sqrt(m)
 
 
@@ -62,7 +62,7 @@ def test_soft_threshold() -> None:
 
 @pytest.mark.parametrize(("m", "scale", "lam"), [(60, 1.0, 0.01), (150, 30.0, 1.0), (400, 0.1, 0.003)])
 def test_lasso_meets_the_optimality_conditions(m: int, scale: float, lam: float) -> None:
-    """Karush-Kuhn-Tucker: Φ Aᵀ (A x − y) is -lam · sign(c) where c is not zero, and within ±lam elsewhere."""
+    """Karush-Kuhn-Tucker conditions: Φ Aᵀ (A x − y) is -lam · sign(c) if c is not zero, and within ±lam if it is."""
     matrix = scale * gaussian_matrix(m)
     y = noise((1, *SHAPE), seed=1).flatten(1) @ matrix.T
     x = lasso_dct(lambda x: x.flatten(1) @ matrix.T, y, SHAPE, lam, tolerance=1e-9, max_iterations=20_000)
@@ -135,7 +135,7 @@ def test_total_variation_leaves_constant_images_alone() -> None:
 
 
 def test_total_variation_lowers_a_step_by_the_closed_form() -> None:
-    """Each plateau, n pixels wide, moves towards the other by weight / n; in each channel by itself."""
+    """In each channel, each plateau of n pixels moves towards the other by weight / n."""
     step = torch.zeros(1, 2, 5, 12)
     step[..., 6:] = torch.tensor([1.0, -0.5]).view(1, 2, 1, 1)
     expected = step.clone()
@@ -198,7 +198,7 @@ def test_bm3d_removes_noise(grey: bool) -> None:
 
 
 def test_bm3d_takes_a_grey_picture_stored_as_colour() -> None:
-    """The package's own function for colour images divides by the range of colours, here zero."""
+    """The package's own function for colour images would divide by the range of colours, which is zero here."""
     pytest.importorskip("bm3d", reason="optional: its licence forbids commercial use")
     _, noisy = noisy_face(0.1)
     denoised = bm3d(noisy[:, :1].expand(-1, 3, -1, -1), 0.1)

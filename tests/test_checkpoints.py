@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from invlib.priors import checkpoints
+from invlib.priors import hub as hub_client
 from invlib.priors.checkpoints import CheckpointError
 from invlib.priors.denoisers import BFCNN, Denoiser
 from tests.hub_server import COMMIT, Hub, serve
@@ -130,16 +131,6 @@ def test_describe(path: Path, net: BFCNN) -> None:
     assert (description.path, description.architecture, description.arguments) == (path, "BFCNN", net.arguments)
     assert description.parameters == sum(tensor.numel() for tensor in net.state_dict().values())
     assert description.metadata == ABOUT
-
-
-def test_annotate_changes_only_what_it_is_told(path: Path) -> None:
-    tensors = load_file(path)
-    sha256 = checkpoints.annotate(path, quality={"0.1": 31.0}, data="three cats")
-    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert checkpoints.describe(path).metadata == {**ABOUT, "quality": {"0.1": 31.0}, "data": "three cats"}
-    assert all(torch.equal(tensor, tensors[key]) for key, tensor in load_file(path).items())
-    with pytest.raises(TypeError, match="architecture"):
-        checkpoints.annotate(path, architecture="BFUNet")
 
 
 def test_weights_that_float16_cannot_hold_are_not_saved(net: BFCNN, tmp_path: Path) -> None:
@@ -277,6 +268,18 @@ def test_the_registry_that_ships_is_whole(monkeypatch: pytest.MonkeyPatch) -> No
         assert sum(tensor.numel() for tensor in net.state_dict().values()) == about.parameters
 
 
+def test_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INVLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr(checkpoints, "__file__", str(tmp_path / "invlib" / "priors" / "checkpoints.py"))
+    assert checkpoints.weights_folder() == tmp_path / "invlib" / "weights", "an installed copy"
+    (tmp_path / "weights").mkdir()
+    assert checkpoints.weights_folder() == tmp_path / "invlib" / "weights", "somebody else's folder"
+    (tmp_path / "weights" / "registry.toml").touch()
+    assert checkpoints.weights_folder() == tmp_path / "weights", "a clone"
+    monkeypatch.setenv("INVLIB_WEIGHTS", str(tmp_path / "mine"))
+    assert checkpoints.weights_folder() == tmp_path / "mine"
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
@@ -284,8 +287,8 @@ def test_the_registry_that_ships_is_whole(monkeypatch: pytest.MonkeyPatch) -> No
         ("nowhere/net.safetensors", "no file nowhere/net.safetensors"),
         ("hub:priors/net.safetensors", "not of the form hub:owner/repo/file@revision"),
         ("hub:ann/priors", "not of the form"),
-        ("hub:ann/priors/../../net.safetensors", "is no valid name"),
-        ("hub:ann/pri..ors/net.safetensors", "is no valid name: Cannot have"),
+        ("hub:ann/priors/../../net.safetensors", "is not a valid name"),
+        ("hub:ann/pri..ors/net.safetensors", "is not a valid name: Cannot have"),
     ],
 )
 def test_wrong_names(weights: Path, hub: Hub, name: str, complaint: str) -> None:
@@ -309,13 +312,6 @@ def test_a_download_is_cached_and_then_needs_no_request(hub: Hub, net: BFCNN, re
     assert same_function(checkpoints.load(REMOTE + revision, dtype=torch.float32, device="cpu"), net)
     assert checkpoints.describe(REMOTE + revision).architecture == "BFCNN"
     assert not hub.requests
-
-
-def test_progress_reaches_the_size_of_the_file(hub: Hub) -> None:
-    size = len(hub.files["small/net.safetensors"])
-    seen: list[tuple[int, int | None]] = []
-    checkpoints.resolve(REMOTE, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (size, size)
 
 
 def test_the_weights_folder_comes_before_the_hub(weights: Path, hub: Hub) -> None:
@@ -405,7 +401,7 @@ def test_a_refused_connection_ends_at_once_and_a_cached_file_still_loads(
 def test_a_server_that_never_answers_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_client_at(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
-        monkeypatch.setattr(checkpoints, "TIMEOUT", 0.2)
+        monkeypatch.setattr(hub_client, "TIMEOUT", 0.2)
         with pytest.raises(CheckpointError, match="did not answer"):
             checkpoints.load(REMOTE)
 
@@ -448,11 +444,14 @@ def test_pull_needs_a_repository(path: Path) -> None:
         checkpoints.pull(str(path))
 
 
-def test_what_is_pushed_can_be_loaded_at_its_commit(hub: Hub, path: Path, net: BFCNN) -> None:
+def test_what_is_pushed_can_be_loaded_at_its_commit(
+    hub: Hub, path: Path, net: BFCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.files.clear()
     (path.parent / "MODEL_CARD.md").write_text("---\nlicense: other\n---\n# A tiny network\n")
     (path.parent / "notes.txt").write_text("private")
-    commit = checkpoints.push(path.parent, "ann/priors", token=hub.token)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    commit = checkpoints.push(path.parent, "ann/priors")
     assert commit == COMMIT
     assert hub.files["README.md"].endswith(b"# A tiny network\n")
     assert hub.files.keys() == {"README.md", "net.safetensors"}
@@ -460,12 +459,13 @@ def test_what_is_pushed_can_be_loaded_at_its_commit(hub: Hub, path: Path, net: B
     assert same_function(loaded, net)
 
 
-def test_push_without_the_right_token_or_card(hub: Hub, path: Path) -> None:
+def test_push_without_the_right_token_or_card(hub: Hub, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "wrong")
     with pytest.raises(CheckpointError, match=r"MODEL_CARD\.md"):
-        checkpoints.push(path.parent, "ann/priors", token=hub.token)
+        checkpoints.push(path.parent, "ann/priors")
     (path.parent / "MODEL_CARD.md").write_text("# A tiny network\n")
     with pytest.raises(CheckpointError, match=r"refused \(401\), so log in"):
-        checkpoints.push(path.parent, "ann/priors", token="wrong")
+        checkpoints.push(path.parent, "ann/priors")
 
 
 # The authors' state dicts

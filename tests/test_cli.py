@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from invlib import Schedule, examples, images, restore
+from invlib import Ascent, Schedule, examples, images, restore
 from invlib.cli import main
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import BFUNet
@@ -60,8 +62,8 @@ def test_restore_scores_every_task_above_least_squares(capsys, picture, tmp_path
     row = run(
         capsys, "restore", picture, "--task", task, "--samples", 2, "--evaluations", 12, "--out", tmp_path / "out"
     )
-    keys = {"task", "prior", "sampler", "samples", "seed", "image_shape", "evaluations", "seconds", "input", "sample"}
-    assert keys | {"mean", "spread_skill", "files"} <= set(row)
+    keys = {"command", "task", "knobs", "prior", "method", "samples", "seed", "settings", "image_shape", "evaluations"}
+    assert keys | {"seconds", "input", "sample", "mean", "spread_skill", "files"} <= set(row)
     assert (row["task"], row["prior"], row["samples"], row["evaluations"]) == (task, "bf-unet-color", 2, 12)
     assert row["mean"]["psnr"] > row["input"]["psnr"]
     assert row["mean"]["psnr"] > row["sample"]["psnr"]
@@ -73,7 +75,7 @@ def test_restore_scores_every_task_above_least_squares(capsys, picture, tmp_path
 
 
 def test_noise_in_the_measurements_is_added_and_allowed_for(capsys, picture, tmp_path):
-    problem = ("restore", picture, "--task", "inpainting", "--evaluations", 12)
+    problem = ("restore", picture, "--task", "inpainting", "--samples", 2, "--evaluations", 8)
     noisy = ("--noise-level", 0.1)
     known, clean = run(capsys, *problem, *noisy, "--out", tmp_path / "known"), run(capsys, *problem)
     assert (known["noise_level"], known["estimate_noise"], clean["noise_level"]) == (0.1, False, 0.0)
@@ -115,7 +117,7 @@ def test_grey_pictures_get_a_grey_prior(capsys, grey_picture):
 
 
 def test_the_paper_sampler_converges_under_its_predicted_curve(capsys, grey_picture):
-    row = run(capsys, "restore", grey_picture, "--task", "super-resolution", "--sampler", "paper")
+    row = run(capsys, "restore", grey_picture, "--task", "super-resolution", "--sampler", "paper", "--h0", 0.03)
     sigma, predicted = row["history"]["sigma"], row["history"]["predicted"]
     assert "converged" in row["outcome"]
     assert sigma[-1] <= 0.01
@@ -161,9 +163,9 @@ def test_sample_draws_pictures_and_a_sheet(capsys, tmp_path):
 def test_sample_interpolates_between_two_samples(capsys, tmp_path):
     arguments = ("sample", "--prior", "bf-unet-gray", "--size", 16, "--h0", 0.3, "--seed", 4)
     path = run(capsys, *arguments, "--count", 3, "--interpolate", "--out", "path")
-    assert path["interpolate"] is True
+    assert path["knobs"] == {"interpolate": True}
     ends = run(capsys, *arguments, "--count", 2, "--out", "ends")
-    assert "interpolate" not in ends
+    assert ends["knobs"] == {"interpolate": False}
     first, between, last = (images.load_image(f"path/sample-{number}.png") for number in (1, 2, 3))
     for end, number in ((first, 1), (last, 2)):
         torch.testing.assert_close(end, images.load_image(f"ends/sample-{number}.png"), atol=0.03, rtol=0)
@@ -322,22 +324,37 @@ def example_run() -> dict:
     """A run of an example as a page writes it, cropped from 50 to 48 pixels."""
     x = images.crop_to_multiple(examples.example("coffee", side=50), 4)
     return {
+        "command": "restore",
         "task": "super-resolution",
-        "factor": 4,
+        "knobs": {"factor": 4},
+        "image_shape": [3, 48, 48],
         "picture": "coffee",
         "side": 50,
         "fingerprint": images.fingerprint(x),
         "simulated": True,
+        "noise_level": 0.0,
+        "estimate_noise": False,
+        "method": "fast",
         "prior": "bf-unet-color",
-        "sampler": "fast",
         "samples": 2,
         "seed": 1,
-        "evaluations": 6,
-        "sigma_0": 1,
-        "sigma_L": 0.02,
-        "rho": 3.0,
+        "settings": {**asdict(Schedule(6, sigma_L=0.02, correlation=0.0, antithetic=False)), "sigma_0": 1},
         "each": {"psnr_samples": [1.0, 2.0]},
     }
+
+
+def change_run(run: dict, change: dict) -> None:
+    """Write run.json with other values at some places; None is for no value."""
+    content = deepcopy(run)
+    for place, value in change.items():
+        *path, name = place.split(".")
+        inner = content
+        for each in path:
+            inner = inner[each]
+        inner[name] = value
+        if value is None:
+            del inner[name]
+    Path("run.json").write_text(json.dumps(content))
 
 
 def test_a_run_of_an_example_needs_no_picture(capsys):
@@ -367,27 +384,32 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
     assert "picture.png" in error
 
 
-@pytest.mark.parametrize(("before", "level"), [(True, 0.0), (False, 1.0)])
-def test_a_run_from_when_the_derivative_was_taken_or_not_is_replayed(capsys, before, level):
-    Path("run.json").write_text(json.dumps(example_run() | {"derivative": before}))
-    assert run(capsys, "restore", "--replay", "run.json")["derivative"] == level
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"task": None}, '"task" is missing'),
         ({"task": "time-travel"}, "'time-travel' is not a task"),
-        ({"task": "sampling"}, "use `sample --replay`"),
+        ({"command": "sample"}, "use `sample --replay`"),
+        ({"command": "remove-noise"}, "use `remove-noise --replay`"),
+        ({"command": None}, '"command" is missing'),
+        ({"command": "bench"}, "'bench' is not a command that is repeated"),
         ({"task": ["deblurring"]}, '"task" must be a string'),
-        ({"factor": None}, '"factor" is missing'),
-        ({"factor": 4.0}, '"factor" must be a whole number, got 4.0'),
-        ({"factor": True}, '"factor" must be a whole number'),
-        ({"factor": 0}, "factor must be at least 1"),
-        ({"task": "inpainting", "box": [1, 2, 3]}, '"box" must be a list of 4 whole numbers'),
-        ({"task": "inpainting", "mask": "data:image/png;base64,AAAA"}, '"mask": The picture is not a picture'),
-        ({"task": "deblurring", "kernel": 3}, '"kernel" must be a string'),
-        ({"task": "compressive-sensing", "keep": 0.1, "dense": 1}, '"dense" must be a boolean'),
+        ({"knobs": None}, '"knobs" is missing'),
+        ({"knobs": [4]}, '"knobs" must be an object'),
+        ({"knobs.factor": None}, '"factor" is missing'),
+        ({"knobs.factor": 4.0}, '"factor" must be a whole number, got 4.0'),
+        ({"knobs.factor": True}, '"factor" must be a whole number'),
+        ({"knobs.factor": 0}, "factor must be at least 1"),
+        ({"knobs.keep": 0.1}, '"keep" is not among factor'),
+        ({"task": "inpainting", "knobs": {"box": [1, 2, 3]}}, '"box" must be a list of 4 whole numbers'),
+        (
+            {"task": "inpainting", "knobs": {"mask": "data:image/png;base64,AAAA"}},
+            '"mask": The picture is not a picture',
+        ),
+        ({"task": "deblurring", "knobs": {"kernel": 3}}, '"kernel" must be a string'),
+        ({"task": "compressive-sensing", "knobs": {"keep": 0.1, "dense": 1}}, '"dense" must be a boolean'),
+        ({"noise_level": None}, '"noise_level" is missing'),
+        ({"estimate_noise": 0}, '"estimate_noise" must be a boolean'),
         ({"seed": "1"}, '"seed" must be a whole number'),
         ({"samples": 0}, "count must be at least 1"),
         ({"simulated": None}, '"simulated" is missing'),
@@ -397,16 +419,18 @@ def test_a_run_from_when_the_derivative_was_taken_or_not_is_replayed(capsys, bef
         ({"side": 100_000}, "side must be from"),
         ({"side": None}, "is not of an example but of coffee"),
         ({"prior": "nonsense"}, "nonsense"),
-        ({"sampler": "magic"}, "'magic' is not a sampler"),
-        ({"sampler": "paper"}, '"h0" is missing'),
-        ({"rho": None}, '"rho" is missing'),
-        ({"sigma_0": 10**400}, '"sigma_0" must be a number'),
-        ({"sigma_0": math.nan}, "sigma_0 must be a positive number"),
+        ({"prior": None}, '"prior" is missing'),
+        ({"method": "magic"}, "'magic' is not a method"),
+        ({"method": "paper"}, '"evaluations" is not among h0'),
+        ({"method": "paper", "settings": {}}, '"h0" is missing'),
+        ({"settings": None}, '"settings" is missing'),
+        ({"settings.rho": None}, '"rho" is missing'),
+        ({"settings.sigma_0": 10**400}, '"sigma_0" must be a number'),
+        ({"settings.sigma_0": math.nan}, "sigma_0 must be a positive number"),
     ],
 )
 def test_a_run_that_cannot_be_replayed_is_refused_with_a_sentence(capsys, change, said):
-    content = {key: value for key, value in (example_run() | change).items() if value is not None}
-    Path("run.json").write_text(json.dumps(content))
+    change_run(example_run(), change)
     assert said in refused(capsys, "restore", "--replay", "run.json")
 
 
@@ -423,7 +447,8 @@ def test_a_file_that_is_no_run_is_refused_with_a_sentence(capsys, command, conte
     [
         ("restore", ["--seed", 0], "--seed"),
         ("restore", ["--samples", 1], "--samples"),
-        ("restore", ["--sampler", "fast"], "--sampler"),
+        ("restore", ["--sampler", "fast"], "--method"),
+        ("restore", ["--no-antithetic"], "--antithetic"),
         ("restore", ["--measured"], "--measured"),
         ("restore", ["--sigma-L", 0.01], "--sigma-L"),
         ("restore", ["--task", "deblurring"], "--task"),
@@ -440,7 +465,7 @@ def test_replay_takes_no_other_options(capsys, command, option, named):
 def test_samples_are_replayed_to_the_byte(capsys, extra):
     arguments = ("--prior", "bf-unet-gray", "--size", "16x12", "--count", 2, "--h0", 0.4, "--sigma-L", 0.05)
     first = run(capsys, "sample", *arguments, *extra, "--seed", 3, "--out", "first")
-    assert (first["task"], first["beta"], first["image_shape"]) == ("sampling", 0.5, [1, 16, 12])
+    assert (first["task"], first["settings"]["beta"], first["image_shape"]) == ("sampling", 0.5, [1, 16, 12])
     assert float(images.load_image(first["files"][0]).std()) > 0.01
     Path("run.json").write_text(json.dumps(first))
     again = run(capsys, "sample", "--replay", "run.json", "--out", "again")
@@ -452,10 +477,11 @@ def test_samples_are_replayed_to_the_byte(capsys, extra):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"task": "deblurring"}, "use `restore --replay`"),
-        ({"h0": None}, '"h0" is missing'),
-        ({"interpolate": "yes"}, '"interpolate" must be a boolean'),
-        ({"interpolate": True, "samples": 1}, "count must be at least 2"),
+        ({"command": "restore"}, "use `restore --replay`"),
+        ({"task": "deblurring"}, "'deblurring' is not a task: choose one of sampling"),
+        ({"settings.h0": None}, '"h0" is missing'),
+        ({"knobs.interpolate": "yes"}, '"interpolate" must be a boolean'),
+        ({"knobs.interpolate": True, "samples": 1}, "count must be at least 2"),
         ({"image_shape": [16, 16]}, '"image_shape" must be a list of 3 whole numbers'),
         ({"image_shape": [1, 0, 16]}, "all at least 1"),
         ({"image_shape": [3, 16, 16]}, "images of 1 channels"),
@@ -463,11 +489,11 @@ def test_samples_are_replayed_to_the_byte(capsys, extra):
 )
 def test_samples_that_cannot_be_replayed_are_refused_with_a_sentence(capsys, change, said):
     content = {
-        "task": "sampling", "prior": "bf-cnn-mnist", "image_shape": [1, 16, 16], "samples": 2, "seed": 0,
-        "h0": 0.5, "beta": 0.1, "sigma_0": 1.0, "sigma_L": 0.1,
+        "command": "sample", "task": "sampling", "knobs": {"interpolate": False}, "image_shape": [1, 16, 16],
+        "method": "paper", "prior": "bf-cnn-mnist", "samples": 2, "seed": 0,
+        "settings": asdict(Ascent(h0=0.5, beta=0.1, sigma_L=0.1)),
     }  # fmt: skip
-    content = {key: value for key, value in (content | change).items() if value is not None}
-    Path("run.json").write_text(json.dumps(content))
+    change_run(content, change)
     assert said in refused(capsys, "sample", "--replay", "run.json")
 
 
@@ -495,7 +521,6 @@ def test_too_large_a_picture_is_refused_with_a_sentence(capsys):
         (["coffee.png", "--task", "super-resolution", "--h0", "0.1"], "--h0"),
         (["coffee.png", "--task", "super-resolution", "--sampler", "paper", "--beta", "nan"], "beta"),
         (["coffee.png", "--task", "super-resolution", "--evaluations", "0"], "evaluations"),
-        (["coffee.png", "--task", "super-resolution", "--seed", "-1"], "seed"),
         (["coffee.png", "--task", "super-resolution", "--prior", "nonsense"], "nonsense"),
         (["coffee.png", "--task", "compressive-sensing", "--measured"], "--measured"),
         (["coffee.png", "--task", "inpainting", "--measured"], "--mask"),
@@ -515,6 +540,7 @@ def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, ar
         (["--task", "time-travel"], "--task"),
         (["--task", "super-resolution", "--samples", "0"], "--samples"),
         (["--task", "super-resolution", "--samples", "many"], "--samples"),
+        (["--task", "super-resolution", "--seed", "-1"], "--seed: expected a whole number of at least 0"),
         (["--task", "inpainting", "--box", "1,2,3"], "--box"),
         (["--task", "deblurring", "--motion", "9"], "--motion"),
     ],

@@ -10,9 +10,7 @@ import pytest
 
 from invlib.jobs import Job, JobQueue, QueueFull, Status
 from invlib.priors.checkpoints import CheckpointError
-
-PATIENCE = 5.0
-"""Seconds after which a test gives up waiting for something that should happen at once."""
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Steered:
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def __call__(self, cancelled: Callable[[], bool]) -> Generator[State, None, str]:
+    def __call__(self) -> Generator[State, None, str]:
         self.started.set()
         try:
             for step in range(1, self.steps + 1):
@@ -57,7 +55,7 @@ class Steered:
 
 
 def instantly(result: object = None) -> Callable[..., Generator[State, None, object]]:
-    def work(cancelled: Callable[[], bool]) -> Generator[State, None, object]:
+    def work() -> Generator[State, None, object]:
         yield State(0.5)
         return result
 
@@ -65,7 +63,7 @@ def instantly(result: object = None) -> Callable[..., Generator[State, None, obj
 
 
 def failing(error: BaseException) -> Callable[..., Generator[State, None, None]]:
-    def work(cancelled: Callable[[], bool]) -> Generator[State, None, None]:
+    def work() -> Generator[State, None, None]:
         yield State(0.5)
         raise error
 
@@ -136,21 +134,6 @@ def test_a_running_job_is_cancelled_at_its_next_step() -> None:
     assert job.latest == State(0.02), "the step it was in was lost, or it went on"
     assert not job.cancelling
     assert job.result is None
-
-
-def test_work_can_ask_whether_it_was_cancelled() -> None:
-    asked = threading.Event()
-
-    def work(cancelled: Callable[[], bool]) -> Generator[State, None, None]:
-        asked.set()
-        while not cancelled():
-            pass
-        yield State(0.0)
-
-    job = JobQueue().submit("a", work)
-    assert asked.wait(PATIENCE)
-    job.cancel()
-    assert ended(job) is Status.CANCELLED
 
 
 def test_cancelling_a_job_that_has_ended_changes_nothing() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from invlib import images
-from invlib.problems.linear import TASKS, decode_knobs, encode_knobs, kernel_levels
+from invlib.problems.linear import TASKS
 from invlib.problems.operators import Blur, DenseRows, LowPass, StructuredRows, gaussian_kernel, motion_kernel
+from invlib.problems.spec import decode, kernel_levels
 
 SHAPE = (1, 16, 24)
 MASK = torch.rand(16, 24, generator=torch.Generator().manual_seed(0)) > 0.4
@@ -19,6 +20,15 @@ PIXELS = torch.tensor([[0, 12, 3], [1, 200, 37]], dtype=torch.float32)
 
 def operator(task: str, **knobs):
     return TASKS[task].operator(SHAPE, **knobs)
+
+
+def encode_knobs(task: str, knobs) -> dict:
+    """The knobs as a run's JSON has them."""
+    return {each.name: each.encode(knobs[each.name]) for each in TASKS[task].knobs if each.name in knobs}
+
+
+def decode_knobs(task: str, written) -> dict:
+    return decode(TASKS[task].knobs, written, all_of_them=not TASKS[task].exclusive)
 
 
 def same(one, other) -> bool:
@@ -69,12 +79,17 @@ def test_the_largest_blurs_that_fit():
     assert operator("deblurring", motion=(15, 30.0)).measured > 0
 
 
+def complete(task: str, given) -> dict:
+    return TASKS[task].complete(given, task)
+
+
 def test_defaults_are_added_unless_an_alternative_is_given():
-    assert TASKS["super-resolution"].complete({}) == {"factor": 4}
-    assert TASKS["deblurring"].complete({}) == {"keep": 0.1}
-    assert TASKS["deblurring"].complete({"gaussian": 2.0}) == {"gaussian": 2.0}
-    assert TASKS["compressive-sensing"].complete({"dense": True}) == {"keep": 0.1, "dense": True}
-    assert TASKS["inpainting"].complete({}) == {}
+    assert complete("super-resolution", {}) == {"factor": 4}
+    assert complete("deblurring", {}) == {"keep": 0.1}
+    assert complete("deblurring", {"gaussian": 2.0}) == {"gaussian": 2.0}
+    assert complete("compressive-sensing", {}) == {"keep": 0.1, "dense": False}
+    assert complete("compressive-sensing", {"dense": True}) == {"keep": 0.1, "dense": True}
+    assert complete("inpainting", {}) == {}
 
 
 @pytest.mark.parametrize("scale", [1, 1 / 255, 1 / PIXELS.sum(), 1 / PIXELS.max(), 123.4])
@@ -82,12 +97,12 @@ def test_a_kernel_from_an_8_bit_picture_has_the_same_levels_at_any_scale(scale):
     assert torch.equal(kernel_levels(PIXELS * scale), PIXELS.double())
 
 
-def test_levels_of_any_other_kernel_are_fine():
+def test_levels_of_any_other_kernel_use_all_of_the_range():
     kernel = gaussian_kernel(1.3)
     levels = kernel_levels(kernel)
-    assert levels.max() == 65535
-    torch.testing.assert_close(levels / levels.sum(), kernel.double(), atol=1e-5 * float(kernel.max()), rtol=0)
-    assert torch.equal(kernel_levels((levels / 65535).float()), levels)
+    assert levels.max() == 255
+    torch.testing.assert_close(levels / levels.max(), (kernel / kernel.max()).double(), atol=0.5 / 255 + 1e-6, rtol=0)
+    assert torch.equal(kernel_levels((levels / 255).float()), levels)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +124,8 @@ def test_levels_of_any_other_kernel_are_fine():
     ],
 )
 def test_knobs_survive_json(task, knobs):
-    written = json.loads(json.dumps({"seed": 3, **encode_knobs(knobs), "keep-sake": None}))
+    knobs = complete(task, knobs)
+    written = json.loads(json.dumps(encode_knobs(task, knobs)))
     read = decode_knobs(task, written)
     assert list(read) == list(knobs)
     for name, value in knobs.items():
@@ -117,18 +133,18 @@ def test_knobs_survive_json(task, knobs):
             assert type(read[name]) is type(value)
             assert torch.equal(read[name], value) if name == "mask" else read[name] == value
     assert same(operator(task, **read), operator(task, **knobs))
-    assert encode_knobs(read) == encode_knobs(knobs)
+    assert encode_knobs(task, read) == encode_knobs(task, knobs)
 
 
 def test_a_mask_takes_a_bit_a_pixel():
     noise = torch.rand(256, 256, generator=torch.Generator().manual_seed(0)) > 0.5
-    assert len(encode_knobs({"mask": noise})["mask"]) < 1.4 * 256 * 256 / 8
+    assert len(encode_knobs("inpainting", {"mask": noise})["mask"]) < 1.4 * 256 * 256 / 8
 
 
 @pytest.mark.parametrize(
     ("task", "written", "said"),
     [
-        ("sampling", {}, "'sampling' is not a task: choose one of super-resolution"),
+        ("super-resolution", {"factor": 4, "keep": 0.1}, '"keep" is not among factor'),
         ("super-resolution", {}, '"factor" is missing'),
         ("random-pixels", {"keep": None}, '"keep" must be a number, got None'),
         ("random-pixels", {"keep": True}, '"keep" must be a number, got True'),

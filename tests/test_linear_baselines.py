@@ -41,7 +41,7 @@ def test_divergence_is_minus_the_adjoint_of_the_gradient():
 
 
 def test_least_total_variation_of_a_line_is_that_of_its_known_pixels():
-    """Between known pixels a line can rise without turning back; less than their differences it cannot."""
+    """Between known pixels a line can rise steadily, so its variation is the sum of their differences and no less."""
     x = torch.rand(1, 1, 1, 24, generator=torch.Generator().manual_seed(0))
     kept = torch.zeros(1, 24, dtype=torch.bool)
     kept[0, ::4] = True

@@ -104,7 +104,7 @@ def test_shapes_that_differ_are_refused(metric, shape: tuple[int, ...]) -> None:
 def test_ensemble_by_hand() -> None:
     truth = torch.zeros(1, 1, 1, 2)
     samples = torch.tensor([[0.0, 0.2], [0.2, 0.6]]).view(2, 1, 1, 2)
-    # Unbiased variances .02 and .08, averages .1 and .4.
+    # The unbiased variances are 0.02 and 0.08, the averages 0.1 and 0.4.
     assert ensemble(samples, truth) == pytest.approx((1.5 * 0.05, (0.01 + 0.16) / 2), rel=1e-6)
     assert spread_skill(samples, truth) == pytest.approx(math.sqrt(0.075 / 0.085), rel=1e-6)
 
@@ -115,7 +115,7 @@ def test_spread_skill_is_one_for_samples_like_the_truth(count: int, spread: floa
     generator = torch.Generator().manual_seed(1)
     truth = torch.randn(1, 1, 300, 300, generator=generator)
     samples = spread * torch.randn(count, 1, 300, 300, generator=generator)
-    # The average errs by 1 + spread²/n, the samples vary by spread².
+    # The squared error of the average is 1 + spread²/n, and the variance of the samples spread².
     expected = math.sqrt((1 + 1 / count) * spread**2 / (1 + spread**2 / count))
     assert spread_skill(samples, truth) == pytest.approx(expected, rel=0.02)
 
@@ -132,7 +132,7 @@ def test_spread_needs_two_samples_of_one_image(metric, samples: int, truths: int
 
 
 def test_coverage_by_hand() -> None:
-    # Average .1 and standard deviation .1 √2 everywhere: the band at k = 1 reaches .1 √3 = .1732 to both sides.
+    # The average is 0.1 and the standard deviation 0.1 √2, so the band at k = 1 reaches 0.1 √3 = 0.1732 to both sides.
     samples = torch.tensor([0.0, 0.2]).view(2, 1, 1, 1).expand(2, 1, 1, 4)
     truth = torch.tensor([[[[0.27, 0.28, -0.07, 0.1]]]])
     assert coverage(samples, truth, k=1) == pytest.approx(3 / 4)
@@ -179,14 +179,14 @@ def test_coverage_leaves_out_what_is_known_but_counts_samples_that_agree_on_a_mi
 
 def test_farthest_first_starts_in_the_middle_and_spreads_out():
     points = torch.tensor([[0.0, 0.0], [10.0, 0.0], [4.0, 0.0], [10.0, 1.0], [4.5, 6.0]])
-    # 4 is nearest to the average (5.7, 1.4); 10, 1 is farther from it than 4.5, 6; and so on.
+    # 4 is nearest to the average (5.7, 1.4); then (10, 1) is farther from 4 than (4.5, 6), and so on.
     assert farthest_first(points) == [2, 3, 4, 0, 1]
     assert farthest_first(torch.zeros(1, 3)) == [0]
     assert sorted(farthest_first(torch.zeros(4, 2))) == [0, 1, 2, 3], "equal points are each named once"
 
 
 def test_scores_are_taken_where_the_image_is():
-    """PyTorch's device without data refuses tensors of another, as CUDA does."""
+    """PyTorch's device "meta", which holds no data, refuses tensors of another device, as CUDA does."""
     images, truth = noisy_pair(3)
     assert psnr(images.to("meta"), truth).is_meta
     assert psnr_all_channels(images.to("meta"), truth).is_meta

@@ -48,7 +48,7 @@ def test_what_is_no_standard_deviation_is_refused():
     for std in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="std must be positive and finite"):
             Gaussian(torch.tensor([1.0, std]))
-    with pytest.raises(ValueError, match=r"noise is of \(3, 8, 10\), and its model of \(9,\)"):
+    with pytest.raises(ValueError, match=r"noise has shape \(3, 8, 10\) and its model \(9,\)"):
         Gaussian(torch.ones(9)).log_prob(noise_like(SHAPE))
 
 
@@ -94,7 +94,7 @@ def test_scribbles_say_little_where_the_pen_was():
 
 
 class Digit(RealNVP):
-    """A flow at its start: a Gaussian around ½, of deviation 1, with a known density."""
+    """An untrained flow, which is a Gaussian around ½ of standard deviation 1, with a known density."""
 
     def __init__(self) -> None:
         super().__init__((1, 4, 4), (4,), 1)

@@ -1,4 +1,4 @@
-"""Every operator keeps the contract (columns of M orthonormal), and measures what it says."""
+"""Every operator keeps the contract (the columns of M are orthonormal) and measures what it promises."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ SHAPES = [(1, 8, 8), (3, 8, 12), (1, 9, 7), (3, 7, 10), (3, 12, 5), (1, 15, 16),
 
 
 def block_average(shape: Shape, factor: int) -> BlockAverage:
-    """The operator for an image `factor` times as large: any shape is then a multiple."""
+    """Build the operator for an image whose sides are `factor` times as long, and so are multiples of it."""
     channels, height, width = shape
     return BlockAverage((channels, factor * height, factor * width), factor)
 
@@ -39,7 +39,7 @@ def missing_block(shape: Shape) -> Mask:
 
 
 def single_frequency(shape: Shape) -> FourierRows:
-    """One frequency and its opposite: the least a Fourier operator can keep apart from the mean."""
+    """Keep one frequency and its opposite, the fewest that a Fourier operator can keep besides the mean."""
     kept = torch.zeros(shape[1:], dtype=torch.bool)
     kept[1, 2] = kept[-1, -2] = True
     return FourierRows(shape, kept)
@@ -71,7 +71,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def assert_same(actual: Tensor, expected: Tensor) -> None:
-    """The same shape, and the same values to 1e-5 of the norm."""
+    """Assert equal shapes, and equal values up to 1e-5 of the norm."""
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype == torch.float32
     assert torch.linalg.norm(actual - expected) <= 1e-5 * torch.linalg.norm(expected)
@@ -82,14 +82,14 @@ def inner(a: Tensor, b: Tensor) -> float:
 
 
 def matrix(operator: LinearOperator) -> Tensor:
-    """Mᵀ, (measured, size of the image): column i is the measurement of the image that is 1 at number i."""
+    """Return Mᵀ, (measured, size of the image): column i measures the image whose number i is 1 and the others 0."""
     size = int(np.prod(operator.image_shape))
     return operator.measure(torch.eye(size).unflatten(1, operator.image_shape)).flatten(1).T
 
 
 @every_operator
 def test_an_operator_works_where_it_was_moved_to(build: Callable[[Shape], LinearOperator]) -> None:
-    """On PyTorch's device without data, which like CUDA refuses tensors of another, and whose shapes must be known."""
+    """PyTorch's device "meta", which holds no data, refuses tensors of other devices and shapes that depend on data."""
     operator = build((3, 7, 10)).to("meta")
     x, m = (torch.empty(2, *shape, device="meta") for shape in (operator.image_shape, operator.measurement_shape))
     for answer in (operator.adjoint(m), operator.project(x), operator.from_view(operator.view(m))):
@@ -106,21 +106,21 @@ def test_contract(build: Callable[[Shape], LinearOperator], shape: Shape, batch:
     m = random(batch, *operator.measurement_shape, seed=2)
     scale = float(x.norm() * m.norm())
 
-    # The adjoint is the adjoint, and M has orthonormal columns.
+    # `adjoint` is the adjoint of `measure`, and M has orthonormal columns.
     assert inner(operator.measure(x), m) == pytest.approx(inner(x, operator.adjoint(m)), abs=1e-5 * scale)
     assert_same(operator.measure(operator.adjoint(m)), m)
     assert m[0].numel() == operator.measure(x)[0].numel() == operator.measured
 
-    # The projection is one, and it is M Mᵀ.
+    # `project` is a projection, and it is M Mᵀ.
     projected = operator.project(x)
     assert_same(projected, operator.adjoint(operator.measure(x)))
     assert_same(operator.project(projected), projected)
     assert inner(projected, other) == pytest.approx(inner(x, operator.project(other)), abs=1e-5 * float(x.norm()) ** 2)
 
-    # What is shown of a measurement is all of it.
+    # The view of a measurement loses nothing.
     assert_same(operator.from_view(operator.view(m)), m)
 
-    # Each image of a batch is treated as if alone.
+    # Each image of a batch is treated as if it were alone.
     assert_same(operator.measure(x)[-1:], operator.measure(x[-1:]))
     assert_same(operator.adjoint(m)[-1:], operator.adjoint(m[-1:]))
     assert_same(projected[-1:], operator.project(x[-1:]))
@@ -160,7 +160,7 @@ def test_wrong_shapes(build: Callable[[Shape], LinearOperator]) -> None:
 
 @every_operator
 def test_buffers_follow_the_module(build: Callable[[Shape], LinearOperator]) -> None:
-    """Whatever an operator computes with is a buffer: nothing stays behind when it moves."""
+    """All tensors of an operator are buffers, so that none stays behind when it moves."""
     operator = build((3, 8, 12)).to("meta")
     measurements = operator.view(torch.zeros(1, *operator.measurement_shape, device="meta"))
     assert measurements.device.type == "meta"
@@ -296,7 +296,7 @@ def test_frequencies_come_in_pairs() -> None:
 @pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3), (2, 2), (4, 3), (1, 5), (2, 7), (9, 10)], ids=str)
 @pytest.mark.parametrize("size", [(9, 12), (10, 11)], ids=str)
 def test_blur_view_is_circular_convolution(kernel_size: tuple[int, int], size: tuple[int, int]) -> None:
-    """An asymmetric kernel, whose largest entry keeps every frequency alive."""
+    """An asymmetric kernel whose largest entry exceeds the sum of the others, so that no frequency vanishes."""
     kernel = torch.rand(kernel_size, generator=torch.Generator().manual_seed(0))
     kernel[kernel_size[0] - 1, 0] = 2 * kernel.sum()
     operator = Blur((3, *size), kernel, threshold=0.01)
@@ -311,13 +311,13 @@ def test_blur_view_is_circular_convolution(kernel_size: tuple[int, int], size: t
 
 
 def test_blur_drops_what_the_kernel_removes() -> None:
-    """A 1×4 average on a side of 8 has zeros at 2, 4 and 6 of 8; between them its gain is at least .27 (Dirichlet)."""
+    """A 1×4 average on a side of 8 has zeros at 2, 4 and 6 of 8; between them its gain is at least 0.27 (Dirichlet)."""
     operator = Blur((3, 5, 8), torch.ones(1, 4), threshold=0.05)
     alive = np.array([True, True, False, True, False, True, False, True])
     np.testing.assert_array_equal(operator.kept.numpy(), np.tile(alive, (5, 1)))
     assert (operator.measured, operator.dropped) == (3 * 5 * 5, 3 * 5 * 3)
 
-    # The dropped frequencies are exact zeros, so the view is the blurred picture, and sees no more than the projection.
+    # The dropped frequencies have gain 0, so the view is the blurred picture, and only the projection comes back.
     x = random(1, 3, 5, 8)
     blurred = torch.from_numpy(ndimage.convolve(x.numpy(), np.full((1, 1, 1, 4), 0.25), mode="wrap")).float()
     assert_same(operator.view(operator.measure(x)), blurred)
@@ -334,7 +334,7 @@ def test_blur_threshold_is_relative_to_the_largest_gain() -> None:
 
 
 def test_blur_threshold_between_two_roundings_of_one_gain() -> None:
-    """The gains at k and -k are equal but for rounding; a threshold at any of them keeps or drops both."""
+    """The gains at k and -k are equal up to rounding, and a threshold at any of them keeps or drops both."""
     kernel = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gains = np.unique(np.abs(np.fft.fft2(kernel / kernel.sum(), (30, 14))))
     for gain in gains[gains < 0.999]:
@@ -488,7 +488,7 @@ def test_structured_rows_are_cosine_coefficients_of_random_signs() -> None:
 
 @pytest.mark.parametrize("build", [StructuredRows, DenseRows])
 def test_random_rows_measure_the_expected_energy(build: Callable[..., LinearOperator]) -> None:
-    """Of a smooth image, which plain frequencies would keep or lose altogether, the fraction `keep` is measured."""
+    """The fraction `keep` of a smooth image's energy is measured; plain frequencies would keep or lose all of it."""
     x = torch.linspace(0, 1, 32).expand(1, 1, 32, 32).contiguous()
     kept = [
         float(build((1, 32, 32), 0.25, seed=seed).project(x).square().sum() / x.square().sum()) for seed in range(4)

@@ -8,15 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from invlib.experiments.structured_noise import build_problem
-from invlib.problems import structured as removal
+from invlib import images
+from invlib.images import Picture
+from invlib.problems import structured
 from invlib.problems.noise import PastedDigits
-from invlib.problems.structured import IMAGE_SHAPES, METHODS, TASKS, Problem
-from invlib.solvers import inversion
+from invlib.problems.spec import DRAWING
+from invlib.problems.structured import DIGITS, FACES, IMAGE_SHAPES, TASKS, MeasurementModel
+from invlib.solvers import inversion, methods
 from invlib.solvers.inversion import collect
+from invlib.solvers.methods import FAMILIES, suiting
 from tests.small_priors import use_small_priors
 
 SHAPE = (3, 64, 64)
+METHODS = methods.METHODS["remove-noise"]
 COUNTS = {"compressive-sensing": 60, "one-bit": 60, "digits": 2}
 """Of measurements or digits, in place of the defaults."""
 
@@ -26,17 +30,32 @@ def priors(tmp_path, monkeypatch):
     use_small_priors(tmp_path / "weights", monkeypatch)
 
 
-def problem(task: str, seed: int = 0) -> Problem:
+def problem(task: str, seed: int = 0) -> MeasurementModel:
+    given = {"count": COUNTS[task]} if task in COUNTS else {}
     if task == "scribble":
-        strokes = torch.zeros(1, 64, 64, dtype=torch.bool)
-        strokes[..., 20:24, 10:50] = True
-        return removal.scribble(SHAPE, strokes=strokes)
-    knobs = {**TASKS[task].knobs, **({"count": COUNTS[task]} if task in COUNTS else {})}
-    return build_problem(task, knobs, seed)
+        strokes = torch.zeros(4, 64, 64)
+        strokes[:, 20:24, 10:50] = 1
+        given = {"strokes": strokes}
+    return TASKS[task].build(TASKS[task].complete(given, task), seed)
+
+
+def complete(task: str, method: str, given=None) -> dict:
+    """The settings that a method has for a task."""
+    return METHODS[method].complete(task, 1, given or {}, method)
+
+
+def names(method: str) -> set[str]:
+    """What the settings of a method are called."""
+    return {knob.name for knob in METHODS[method].knobs}
+
+
+def load_prior(task: str, method: str):
+    kind = METHODS[method].prior
+    return None if kind is None else methods.load_prior(f"{FAMILIES[kind]}-{TASKS[task].pictures}", kind)
 
 
 def pictures(task: str, count: int = 2) -> Tensor:
-    shape = IMAGE_SHAPES[TASKS[task].kind]
+    shape = IMAGE_SHAPES[TASKS[task].pictures]
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -45,20 +64,32 @@ def pictures(task: str, count: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_names_methods_that_exist_and_settings_that_they_have(task):
-    assert TASKS[task].methods[0] == "map"
-    assert set(TASKS[task].methods) <= set(METHODS)
-    for method, settings in TASKS[task].settings.items():
-        assert method in TASKS[task].methods
-        assert set(settings) <= set(METHODS[method].settings)
+    assert TASKS[task].pictures in (FACES, DIGITS)
+    suitable = suiting("remove-noise", task)
+    assert next(iter(suitable)) == "map"
+    for name, method in METHODS.items():
+        assert set(method.tasks or TASKS) <= set(TASKS)
+        assert set(method.defaults) <= set(method.tasks or TASKS)
+        assert set(method.defaults.get(task, {})) <= names(name)
+        assert (name in suitable) == (method.tasks is None or task in method.tasks)
+
+
+def test_the_methods_of_a_task():
+    common = ["map", "map-z", "mle", "asim", "bora"]
+    for task in TASKS:
+        expected = {"compressive-sensing": [*common, "lasso"], "one-bit": common}.get(task, [*common, "bm3d", "tv"])
+        assert list(suiting("remove-noise", task)) == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_knobs_of_a_task_are_those_that_build_its_problem(task):
-    known = set(signature(TASKS[task].build).parameters) - {"shape", "seed", "strokes"}
-    assert set(TASKS[task].knobs) == known
+    knobs = {knob.name: knob for knob in TASKS[task].knobs}
+    assert set(knobs) == set(signature(TASKS[task].model).parameters) - {"shape", "seed"}
+    for knob in knobs.values():
+        assert knob.kind == DRAWING or knob.default == knob.check(knob.default)
     if TASKS[task].swept:
-        knob, values = TASKS[task].swept
-        assert {type(value) for value in values} == {type(TASKS[task].knobs[knob])}
+        name, values = TASKS[task].swept
+        assert {type(value) for value in values} == {knobs[name].kind}
         assert list(values) == sorted(values)
 
 
@@ -71,25 +102,48 @@ def test_the_settings_of_a_method_are_arguments_of_it(name):
         "asim": inversion.asim,
         "bora": inversion.bora,
     }
-    assert set(METHODS[name].settings) <= set(signature(functions.get(name, METHODS[name].run)).parameters)
+    functions |= {"lasso": methods.run_lasso, "tv": methods.run_tv, "bm3d": methods.run_bm3d}
+    assert names(name) <= set(signature(functions[name]).parameters)
 
 
 def test_settings_are_the_given_ones_else_the_task_s_else_the_method_s():
-    assert removal.settings("compressive-sensing", "asim") == {"gamma": 10.0, "steps": 300}
-    assert removal.settings("compressive-sensing", "asim", {"gamma": 3.0}) == {"gamma": 3.0, "steps": 300}
-    assert removal.settings("sinusoidal", "mle") == METHODS["mle"].settings
-    with pytest.raises(ValueError, match="gamma does not belong to map, which has smoothing, steps"):
-        removal.settings("sinusoidal", "map", {"gamma": 1.0})
-    with pytest.raises(ValueError, match="steps does not belong to tv, which has no settings"):
-        removal.settings("sinusoidal", "tv", {"steps": 1})
-    assert removal.settings("one-bit", "map")["smoothing"] < METHODS["map"].settings["smoothing"]
+    assert complete("compressive-sensing", "asim") == {"gamma": 10.0, "steps": 300}
+    assert complete("compressive-sensing", "asim", {"gamma": 3.0}) == {"gamma": 3.0, "steps": 300}
+    assert complete("sinusoidal", "mle") == {knob.name: knob.default for knob in METHODS["mle"].knobs}
+    with pytest.raises(ValueError, match="--gamma does not belong to map, which has --beta, --steps"):
+        complete("sinusoidal", "map", {"gamma": 1.0})
+    with pytest.raises(ValueError, match="--steps does not belong to tv, which has no settings"):
+        complete("sinusoidal", "tv", {"steps": 1})
+    assert complete("one-bit", "map")["smoothing"] < complete("sinusoidal", "map")["smoothing"]
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "expected"),
+    [
+        ("sinusoidal", "map", {"smoothing": 0.5, "steps": 60}),
+        ("radial", "map", {"smoothing": 0.5, "steps": 60}),
+        ("digits", "map", {"smoothing": 0.5, "steps": 100}),
+        ("scribble", "map", {"smoothing": 0.5, "steps": 120}),
+        ("compressive-sensing", "map", {"smoothing": 0.5, "steps": 120}),
+        ("one-bit", "map", {"smoothing": 0.05, "steps": 200}),
+        ("radial", "map-z", {"smoothing": 0.5, "steps": 150}),
+        ("compressive-sensing", "map-z", {"smoothing": 100.0, "steps": 300}),
+        ("scribble", "asim", {"gamma": 0.0, "steps": 400}),
+        ("digits", "bora", {"lam": 0.01, "steps": 1000}),
+        ("compressive-sensing", "bora", {"lam": 0.001, "steps": 1000}),
+        ("compressive-sensing", "lasso", {"lam": 0.01}),
+        ("sinusoidal", "tv", {}),
+    ],
+)
+def test_the_defaults_of_a_method_for_a_task(task, method, expected):
+    assert complete(task, method) == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_priors_have_the_kind_of_the_task_s_pictures(task):
-    shape = IMAGE_SHAPES[TASKS[task].kind]
-    for method in TASKS[task].methods:
-        prior = removal.load_prior(task, method)
+    shape = IMAGE_SHAPES[TASKS[task].pictures]
+    for method in suiting("remove-noise", task):
+        prior = load_prior(task, method)
         assert (prior is None) == (METHODS[method].prior is None)
         assert prior is None or prior.image_shape == shape
 
@@ -157,7 +211,7 @@ def test_the_digits_of_a_problem():
 def test_methods_hand_the_problem_and_the_settings_on(task):
     posed = problem(task)
     y = posed.measure(pictures(task))
-    flow, gan = removal.load_prior(task, "map"), removal.load_prior(task, "mle")
+    flow, gan = load_prior(task, "map"), load_prior(task, "mle")
     parts, f = (posed.noise, y, posed.forward), posed.forward
     expected = {
         "map": inversion.map_x(flow, *parts, smoothing=0.7, steps=3)
@@ -170,9 +224,9 @@ def test_methods_hand_the_problem_and_the_settings_on(task):
     }
     given = {"smoothing": 0.7, "steps": 3, "gamma": 3.0, "lam": 0.5}
     for method, iterates in expected.items():
-        settings = {name: given[name] for name in METHODS[method].settings}
-        prior = gan if METHODS[method].prior == "dcgan" else flow
-        result = collect(METHODS[method].run(posed, prior, y, 0, **settings))
+        settings = {name: given[name] for name in names(method)}
+        prior = gan if FAMILIES[METHODS[method].prior] == "dcgan" else flow
+        result = collect(METHODS[method].minimise(posed, prior, y, 0, **settings))
         direct = collect(iterates)
         torch.testing.assert_close(result.image, direct.image, rtol=0, atol=1e-6)
         torch.testing.assert_close(result.objective, direct.objective)
@@ -182,7 +236,7 @@ def test_methods_hand_the_problem_and_the_settings_on(task):
 def test_what_needs_no_prior_ends_in_one_iterate(method, settings):
     posed, x = problem("sinusoidal"), torch.full((2, *SHAPE), 0.4)
     y = posed.measure(x)
-    (result,) = METHODS[method].run(posed, None, y, 0, **settings)
+    (result,) = METHODS[method].minimise(posed, None, y, 0, **settings)
     assert (result.outcome, result.evaluations, result.image.shape) == ("finished", 0, x.shape)
     torch.testing.assert_close(result.noise_log_prob, posed.noise.log_prob(y - result.image))
     assert float((result.image - x).std()) < 0.5 * float((y - x).std())
@@ -191,8 +245,8 @@ def test_what_needs_no_prior_ends_in_one_iterate(method, settings):
 def test_total_variation_works_on_the_picture_before_it_was_scaled():
     """½ x + δ is denoised as x + 2δ, so that the result has the brightness of x."""
     x = torch.full((1, *SHAPE), 0.8)
-    halved = Problem(SHAPE, lambda x: 0.5 * x, problem("sinusoidal").noise, factor=0.5)
-    (result,) = METHODS["tv"].run(halved, None, halved.measure(x), 0)
+    halved = MeasurementModel(SHAPE, lambda x: 0.5 * x, problem("sinusoidal").noise, factor=0.5)
+    (result,) = METHODS["tv"].minimise(halved, None, halved.measure(x), 0)
     assert float(result.image.mean()) == pytest.approx(0.8, abs=0.01)
 
 
@@ -200,6 +254,60 @@ def test_methods_refuse_problems_that_they_cannot_solve():
     sensing, signs = problem("compressive-sensing"), problem("one-bit")
     for method in ("bm3d", "tv"):
         with pytest.raises(ValueError, match=f"{method} removes noise from pictures, and these measurements are none"):
-            next(METHODS[method].run(sensing, None, sensing.measure(pictures("compressive-sensing")), 0))
+            next(METHODS[method].minimise(sensing, None, sensing.measure(pictures("compressive-sensing")), 0))
     with pytest.raises(ValueError, match="lasso needs linear measurements"):
-        next(METHODS["lasso"].run(signs, None, signs.measure(pictures("one-bit")), 0))
+        next(METHODS["lasso"].minimise(signs, None, signs.measure(pictures("one-bit")), 0))
+
+
+# Problems by name
+
+
+def picture(task: str) -> Picture:
+    return Picture("noise", images.quantise(pictures(task, 1)), "nothing but noise", None)
+
+
+def test_a_problem_is_posed_with_its_defaults_and_a_seed():
+    posed = structured.pose("digits", picture("digits"), {"count": 2}, seed=3)
+    assert (posed.knobs, posed.seed, posed.measured, posed.image_shape) == ({"count": 2}, 3, 3 * 64 * 64, SHAPE)
+    model, y = posed.build()
+    torch.testing.assert_close(y, model.measure(posed.truth, 3), rtol=0, atol=0)
+    assert structured.pose("radial", picture("radial")).knobs == {"c": 0.1}
+    assert structured.pose("one-bit", picture("one-bit"), {"count": 60}).measured == 60
+
+
+def test_problems_are_equal_if_their_parameters_are():
+    one, same, other = (structured.pose("radial", picture("radial"), seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+    assert hash(one) == hash(same)
+
+
+def test_a_noisy_picture_has_no_truth():
+    posed = structured.pose("radial", picture("radial"), simulated=False)
+    assert posed.truth is None
+    assert torch.equal(posed.build()[1], posed.picture.image)
+    assert posed.posed.delta is None
+
+
+def test_strokes_are_kept_in_8_bits_and_are_to_be_there():
+    strokes = torch.full((4, 64, 64), 0.5011)
+    posed = structured.pose("scribble", picture("scribble"), {"strokes": strokes})
+    assert posed.ready
+    assert torch.equal(posed.knobs["strokes"], images.quantise(strokes))
+    assert not structured.pose("scribble", picture("scribble"), {"strokes": torch.zeros(4, 64, 64)}).ready
+    with pytest.raises(ValueError, match="scribble needs its strokes: give a drawing of them"):
+        structured.pose("scribble", picture("scribble"))
+
+
+@pytest.mark.parametrize(
+    ("task", "knobs", "simulated", "said"),
+    [
+        ("magic", {}, True, "'magic' is not a task: choose one of sinusoidal"),
+        ("sinusoidal", {"count": 2}, True, "--count does not belong to sinusoidal, which has --c"),
+        ("sinusoidal", {"c": 2.0}, True, '"c" must be a number above 0 and at most 1, got 2'),
+        ("digits", {}, False, "does not go with digits"),
+        ("one-bit", {}, False, "the measurements of one-bit are none"),
+    ],
+)
+def test_problems_that_cannot_be_posed(task, knobs, simulated, said):
+    with pytest.raises(ValueError, match=said):
+        structured.pose(task, picture("radial"), knobs, simulated=simulated)

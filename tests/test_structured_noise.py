@@ -13,17 +13,11 @@ import torch
 
 from invlib import examples, images
 from invlib.cli import main
-from invlib.experiments.structured_noise import (
-    DIGITS_FILE,
-    build_problem,
-    load_truths,
-    structured_noise,
-    without_prior,
-)
+from invlib.experiments.structured_noise import DIGITS_FILE, load_truths, structured_noise
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.problems import structured as removal
-from invlib.problems.structured import METHODS
+from invlib.problems.structured import IMAGE_SHAPES, TASKS, MeasurementModel
 from invlib.solvers.inversion import collect
+from invlib.solvers.methods import METHODS, suiting
 from tests.small_priors import use_small_priors
 
 
@@ -76,9 +70,9 @@ def test_digits_are_of_the_test_split(mnist, folder):
 def test_a_row_is_what_a_method_reaches_on_average(folder):
     """With the same noise, whatever the batches; every figure computed by hand."""
     truths = load_truths("sinusoidal", folder, 3)
-    problem = build_problem("sinusoidal", {"c": 0.2}, 4)
-    y = problem.measure(truths, 4)
-    expected = collect(METHODS["tv"].run(problem, None, y, 4)).image.clamp(0, 1)
+    model = TASKS["sinusoidal"].build({"c": 0.2}, 4)
+    y = model.measure(truths, 4)
+    expected = collect(METHODS["remove-noise"]["tv"].minimise(model, None, y, 4)).image.clamp(0, 1)
     for batch in (2, 5):
         (row,) = structured_noise("sinusoidal", truths, ["tv"], knobs=[{"c": 0.2}], seed=4, batch=batch)
         assert (row["task"], row["method"], row["knobs"], row["settings"]) == ("sinusoidal", "tv", {"c": 0.2}, {})
@@ -138,18 +132,16 @@ def test_a_method_whose_package_is_missing_has_a_row_that_says_so(folder, monkey
 
 
 def test_without_a_prior_half_a_picture_is_brightened_again():
-    problem = removal.Problem(
-        (3, 64, 64), lambda x: 0.5 * x, build_problem("radial", {"c": 0.001}, 0).noise, factor=0.5
-    )
+    model = MeasurementModel((3, 64, 64), lambda x: 0.5 * x, TASKS["radial"].build({"c": 0.001}).noise, factor=0.5)
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(without_prior(problem, problem.measure(x)), x, rtol=0, atol=0.02)
+    torch.testing.assert_close(model.baseline(model.measure(x)), x, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("task", ["compressive-sensing", "one-bit"])
 def test_measurements_without_a_prior_are_a_picture(task):
-    shape = removal.IMAGE_SHAPES[removal.TASKS[task].kind]
-    problem = build_problem(task, {"count": 100, "c": 0.1}, 0)
-    seen = without_prior(problem, problem.measure(torch.rand(2, *shape)))
+    shape = IMAGE_SHAPES[TASKS[task].pictures]
+    model = TASKS[task].build({"count": 100, "c": 0.1}, 0)
+    seen = model.baseline(model.measure(torch.rand(2, *shape)))
     assert seen.shape == (2, *shape)
     assert 0 <= float(seen.min()) < float(seen.max()) <= 1
 
@@ -180,9 +172,8 @@ def test_bench_runs_lists_of_settings_and_prints_rows_as_they_come(capsys, folde
 def test_bench_sweeps_the_knob_of_a_task_with_all_of_its_methods(capsys, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm3d", None)
     result, said = bench(capsys, "--task", "radial", "--data", folder, "--count", 1, "--steps", 1, "--sweep")
-    task = removal.TASKS["radial"]
     assert [(row["knobs"]["c"], row["method"]) for row in result["rows"]] == [
-        (c, method) for c in task.swept[1] for method in task.methods
+        (c, method) for c in TASKS["radial"].swept[1] for method in suiting("remove-noise", "radial")
     ]
     assert "pip install bm3d" in said
     assert main(["bench", "structured-noise", "--task", "radial", "--data", str(folder), "--methods", "tv"]) == 0

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 from invlib import examples, images, restore
 from invlib.cli import main
 from invlib.experiments import figures
-from invlib.experiments.figures import EXPERIMENTS, AsPublished
-from invlib.experiments.rows import run
-from invlib.experiments.tables import TABLES, Options, choose, middle, plan_table
+from invlib.experiments.figures import EXPERIMENTS
+from invlib.experiments.rows import Options, run
+from invlib.experiments.speed import AsPublished
+from invlib.experiments.tables import TABLES, choose, middle, plan_table
 from invlib.metrics import psnr, spread_skill, ssim, ssim_paper
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import BFCNN
 from invlib.problems.operators import BlockAverage
-from invlib.solvers.ascent import predicted_sigmas
+from invlib.solvers.schedules import predicted_sigmas
 
 NAMES = ("baby", "butterfly", "head")
 

@@ -15,8 +15,9 @@ from skimage import data
 from invlib import images
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet
 from invlib.training.data import Crops, load_training_set, read_idx
-from invlib.training.denoiser import Recipe, draw_sigmas, learning_rate, train, trained_network, warm_start
+from invlib.training.denoiser import Recipe, draw_sigmas, train, warm_start
 from invlib.training.muon import orthogonalise
+from invlib.training.run import learning_rate, trained
 
 RECIPE = Recipe(architecture="BFCNN", channels=1, steps=6, batch=2, crop=16, warmup=2)
 
@@ -50,21 +51,23 @@ def test_training_learns_to_denoise(photographs, tmp_path, architecture, optimiz
     recipe = replace(RECIPE, architecture=architecture, optimizer=optimizer, steps=150, batch=8, warmup=10)
     *_, last = train(recipe, photographs, tmp_path / "run.state")
     # With noise σ the noisy picture itself has a PSNR of -20 log10 σ.
-    assert last.psnr is not None
-    assert last.psnr["0.4"] > 7.96 + 4
-    assert last.psnr["0.2"] > 13.98 + 2
+    assert last.quality is not None
+    assert last.quality["validation_psnr"]["0.4"] > 7.96 + 4
+    assert last.quality["validation_psnr"]["0.2"] > 13.98 + 2
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(photographs, tmp_path):
     for optimizer in ("adamw", "muon"):
         recipe = replace(RECIPE, optimizer=optimizer)
-        whole = [step.loss for step in train(recipe, photographs, tmp_path / f"{optimizer}-whole.state")]
+        whole = [step.losses["loss"] for step in train(recipe, photographs, tmp_path / f"{optimizer}-whole.state")]
         stopped = tmp_path / f"{optimizer}-stopped.state"
-        first = [step.loss for step in itertools.islice(train(recipe, photographs, stopped, save_every=0.0), 3)]
-        rest = [step.loss for step in train(recipe, photographs, stopped)]
+        first = [
+            step.losses["loss"] for step in itertools.islice(train(recipe, photographs, stopped, save_every=0.0), 3)
+        ]
+        rest = [step.losses["loss"] for step in train(recipe, photographs, stopped)]
         assert first + rest == pytest.approx(whole, rel=1e-4)
-        expected, _ = trained_network(tmp_path / f"{optimizer}-whole.state")
-        resumed, _ = trained_network(stopped)
+        expected, _ = trained(Recipe, tmp_path / f"{optimizer}-whole.state")
+        resumed, _ = trained(Recipe, stopped)
         y = torch.rand(1, 1, 16, 16)
         torch.testing.assert_close(resumed(y), expected(y), rtol=1e-3, atol=1e-6)
 
@@ -123,14 +126,14 @@ def test_a_folded_network_starts_as_the_same_function():
 def test_a_run_can_end_folded(photographs, tmp_path):
     begun = replace(RECIPE, optimizer="muon", steps=60, batch=8, warmup=10)
     *_, before = train(begun, photographs, tmp_path / "begun.state")
-    source, _ = trained_network(tmp_path / "begun.state")
+    source, _ = trained(Recipe, tmp_path / "begun.state")
     ended = replace(begun, folded=True, learning_rate=1e-4, ema=0.9)
     first, *_, after = train(ended, photographs, tmp_path / "ended.state", source=source)
-    assert first.loss == pytest.approx(before.loss, rel=1.0), "it goes on from the folded network"
-    assert before.psnr is not None
-    assert after.psnr is not None
-    assert after.psnr["0.1"] > before.psnr["0.1"]
-    net, _ = trained_network(tmp_path / "ended.state")
+    assert first.losses["loss"] == pytest.approx(before.losses["loss"], rel=1.0), "it goes on from the folded network"
+    assert before.quality is not None
+    assert after.quality is not None
+    assert after.quality["validation_psnr"]["0.1"] > before.quality["validation_psnr"]["0.1"]
+    net, _ = trained(Recipe, tmp_path / "ended.state")
     assert isinstance(net, BFCNN)
     assert net.folded
 
@@ -153,7 +156,9 @@ def test_learning_rate_warms_up_and_falls_to_a_hundredth():
     assert learning_rate(1000, recipe) == pytest.approx(0.01)
 
 
-def test_orthogonalised_steps_have_singular_values_near_one():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalised_steps_have_singular_values_near_one(monkeypatch, dtype):
+    monkeypatch.setattr("invlib.runtime.fast_dtype", lambda device: dtype)
     matrix = torch.randn(16, 40, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrix))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3

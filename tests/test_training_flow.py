@@ -22,6 +22,7 @@ from invlib.priors.flows import Flow, RealNVP
 from invlib.priors.gans import Generator
 from invlib.training import flow, gan
 from invlib.training.data import Images, dequantisation_entropy, dequantise, load_images, read_faces
+from invlib.training.run import trained
 
 FLOW = flow.Recipe(kind="mnist", blocks=1, steps=6, batch=4, warmup=2)
 GAN = gan.Recipe(kind="mnist", steps=6, batch=4, warmup=2)
@@ -60,25 +61,28 @@ def faces(tmp_path):
 def test_training_lowers_bits_per_dimension(digits, tmp_path):
     recipe = replace(FLOW, steps=30, batch=8, warmup=5, learning_rate=3e-3)
     first, *_, last = flow.train(recipe, digits, tmp_path / "run.state")
-    assert last.bits is not None
+    assert last.quality is not None
     # Eight bits is what white noise needs; the new flow only knows mean and deviation.
-    assert last.loss < first.loss - 0.5
-    assert last.bits < first.loss - 0.5
+    assert last.losses["bits per dimension"] < first.losses["bits per dimension"] - 0.5
+    assert last.quality["validation_bits_per_dim"] < first.losses["bits per dimension"] - 0.5
     assert last.skipped == 0
-    trained, _ = flow.trained_flow(tmp_path / "run.state")
+    net, _ = trained(flow.Recipe, tmp_path / "run.state")
     _, validation = load_images(digits, "mnist")
-    assert flow.validate(trained, validation, FLOW) == pytest.approx(last.bits, abs=1e-3)
+    assert flow.validate(net, validation, FLOW) == pytest.approx(last.quality, abs=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_stopped_flow_goes_on_to_the_same_weights(digits, tmp_path, optimizer):
     recipe = replace(FLOW, optimizer=optimizer)
-    whole = [step.loss for step in flow.train(recipe, digits, tmp_path / "whole.state")]
+    whole = [step.losses["bits per dimension"] for step in flow.train(recipe, digits, tmp_path / "whole.state")]
     stopped = tmp_path / "stopped.state"
-    first = [step.loss for step in itertools.islice(flow.train(recipe, digits, stopped, save_every=0.0), 3)]
-    rest = [step.loss for step in flow.train(recipe, digits, stopped)]
+    first = [
+        step.losses["bits per dimension"]
+        for step in itertools.islice(flow.train(recipe, digits, stopped, save_every=0.0), 3)
+    ]
+    rest = [step.losses["bits per dimension"] for step in flow.train(recipe, digits, stopped)]
     assert first + rest == pytest.approx(whole, rel=1e-4)
-    expected, resumed = (flow.trained_flow(tmp_path / f"{name}.state")[0] for name in ("whole", "stopped"))
+    expected, resumed = (trained(flow.Recipe, tmp_path / f"{name}.state")[0] for name in ("whole", "stopped"))
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="another recipe"):
@@ -91,8 +95,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(digits, tmp_path, monkeyp
     monkeypatch.setattr(RealNVP, "log_prob", lambda self, x: log_prob(self, x) * (np.nan if next(calls) == 1 else 1))
     steps = list(flow.train(replace(FLOW, steps=3), digits, tmp_path / "run.state"))
     assert [step.skipped for step in steps] == [0, 1, 1]
-    assert steps[-1].bits is not None
-    assert np.isfinite(steps[-1].bits)
+    assert steps[-1].quality is not None
+    assert np.isfinite(steps[-1].quality["validation_bits_per_dim"])
 
 
 def test_a_stopped_gan_goes_on_to_the_same_weights(digits, tmp_path):
@@ -100,10 +104,10 @@ def test_a_stopped_gan_goes_on_to_the_same_weights(digits, tmp_path):
     stopped = tmp_path / "stopped.state"
     first = list(itertools.islice(gan.train(GAN, digits, stopped, save_every=0.0), 3))
     rest = list(gan.train(GAN, digits, stopped))
-    for attribute in ("generator_loss", "discriminator_loss"):
-        expected = [getattr(step, attribute) for step in whole]
-        assert [getattr(step, attribute) for step in first + rest] == pytest.approx(expected, rel=1e-3)
-    nets = [gan.trained_generator(tmp_path / f"{name}.state")[0] for name in ("whole", "stopped")]
+    for name in ("generator", "discriminator"):
+        expected = [step.losses[name] for step in whole]
+        assert [step.losses[name] for step in first + rest] == pytest.approx(expected, rel=1e-3)
+    nets = [trained(gan.Recipe, tmp_path / f"{name}.state")[0] for name in ("whole", "stopped")]
     torch.testing.assert_close(nets[0].sample(2), nets[1].sample(2), rtol=1e-3, atol=1e-3)
 
 
@@ -112,7 +116,7 @@ def test_a_gan_moves_towards_the_images(digits, tmp_path):
     recipe = replace(GAN, steps=60, batch=16, ema=0.9, learning_rate=2e-3)
     list(gan.train(recipe, digits, tmp_path / "run.state"))
     training, _ = load_images(digits, "mnist")
-    before, (after, _) = recipe.build().eval(), gan.trained_generator(tmp_path / "run.state")
+    before, (after, _) = recipe.build().eval(), trained(gan.Recipe, tmp_path / "run.state")
     spread = [float(net.sample(64).mean((1, 2, 3)).std()) for net in (before, after)]
     assert spread[1] > 2 * spread[0], "patches differ in their mean"
     assert float(after.sample(64).mean()) == pytest.approx(float(training.float().mean() / 255), abs=0.2)
@@ -198,8 +202,8 @@ def test_the_commands_write_checkpoints_that_say_how_they_were_made(capsys, digi
     out = tmp_path / "flow.safetensors"
     shared = ("--steps", 2, "--batch", 2, "--warmup", 1)
     row = run(capsys, "train", "flow", "--data", faces, "--kind", "faces", "--out", out, *shared)
-    trained = checkpoints.load(out, Flow, device="cpu")
-    assert trained.sample(1).shape == (1, 3, 64, 64)
+    net = checkpoints.load(out, Flow, device="cpu")
+    assert net.sample(1).shape == (1, 3, 64, 64)
     about = checkpoints.describe(out).metadata
     assert about["quality"] == {"validation_bits_per_dim": row["validation_bits_per_dim"]}
     assert "2 steps from scratch" in about["recipe"]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from invlib.experiments.rows import Cell, Plan, Row, Watch, weights
-from invlib.experiments.tables import Options
+from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, weights
 from invlib.images import list_images, load_image
 from invlib.metrics import psnr_all_channels
 from invlib.priors import checkpoints

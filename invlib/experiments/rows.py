@@ -11,11 +11,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from invlib import runtime
 from invlib.priors import checkpoints
+from invlib.runs import Run, Solving
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -29,6 +31,40 @@ class Watch(Protocol):
 
 def unwatched(about: str, steps: Iterable[Item]) -> Iterable[Item]:
     return steps
+
+
+def finish_watched(watch: Watch, about: str, steps: Solving) -> Run:
+    """Run to the end, with every step passed to `watch`."""
+    done: list[Run] = []
+
+    def passing() -> Iterator[object]:
+        done.append((yield from steps))
+
+    for _ in watch(about, passing()):
+        pass
+    return done[0]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person chooses of an experiment; None leaves it to the experiment.
+
+    Attributes
+    ----------
+    data : the folder that holds those of the pictures.
+    prior : a name that `checkpoints.load` knows.
+    samples : how many to draw for each picture.
+    images : at most so many pictures of each set, picked at random, the same ones every time.
+    baseline_images : the same for DIP and DeepRED.
+    methods : those of the table; None for all.
+    """
+
+    data: Path | None = None
+    prior: str | None = None
+    samples: int | None = None
+    images: int | None = None
+    baseline_images: int = 2
+    methods: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +181,8 @@ def circumstances() -> Row:
 def version() -> str:
     """The library's version and, in a clone of its repository, the commit, marked when code has changed since."""
     root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").exists():
+        return metadata.version("invlib")
     number: str = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     if shutil.which("git") is None or not (root / ".git").exists():
         return number

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from invlib import images
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.problems import structured as removal
-from invlib.problems.structured import IMAGE_SHAPES, METHODS, TASKS, Problem
+from invlib.problems.structured import DIGITS, TASKS, prepare
 from invlib.solvers.inversion import Iterate, collect
+from invlib.solvers.methods import FAMILIES, METHODS, load_prior
 from invlib.training.data import read_idx
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"
@@ -42,12 +41,12 @@ def structured_noise(
 
     Parameters
     ----------
-    task : one of `removal.TASKS`.
+    task : one of `structured.TASKS`.
     truths : pictures (count, C, H, W) in [0, 1], of the shape that `IMAGE_SHAPES` gives for the task's kind.
-    methods : of `removal.METHODS`.
+    methods : of `METHODS`.
     knobs : of the problem; those that are left out have the task's defaults.
-    settings : name -> values. A method has a row for each combination of those that it knows; the others are as
-        `removal.settings` says.
+    settings : name -> values. A method has a row for each combination of those that it knows; the others are the
+        defaults of the method for the task.
     seed : of the noise, the places of digits and the random sums.
     batch : how many pictures a method works on at once.
     watch : passes on the iterates of each batch, for instance to show progress.
@@ -64,10 +63,11 @@ def structured_noise(
     """
     for values in knobs:
         for method in methods:
-            known = {name: each for name, each in settings.items() if name in METHODS[method].settings}
+            way = METHODS["remove-noise"][method]
+            known = {name: each for name, each in settings.items() if name in {knob.name for knob in way.knobs}}
             for combination in itertools.product(*known.values()):
-                chosen = removal.settings(task, method, dict(zip(known, combination, strict=True)))
-                point = {**TASKS[task].knobs, **values}
+                chosen = way.complete(task, 1, dict(zip(known, combination, strict=True)), method)
+                point = TASKS[task].complete(values, task)
                 row: Row = {"task": task, "method": method, "knobs": point, "settings": chosen}
                 try:
                     yield row | solve(task, point, truths, method, chosen, seed, batch, watch)
@@ -86,14 +86,16 @@ def solve(
     watch: Callable[[Iterator[Iterate]], Iterable[Iterate]],
 ) -> Row:
     """The part of a row that is measured."""
-    problem = build_problem(task, knobs, seed)
-    prior = removal.load_prior(task, method)
-    measurements = problem.measure(truths, seed)
-    unrestored = without_prior(problem, measurements)
+    kind, known = TASKS[task], METHODS["remove-noise"][method]
+    assert known.minimise is not None
+    model = kind.build(knobs, seed)
+    prior = None if known.prior is None else load_prior(f"{FAMILIES[known.prior]}-{kind.pictures}", known.prior)
+    measurements = model.measure(truths, seed)
+    unrestored = model.baseline(measurements)
     restored, skipped, seconds = [], 0, 0.0
     for y in measurements.split(batch):
         started = time.perf_counter()
-        result = collect(watch(METHODS[method].run(problem, prior, y, seed, **settings)))
+        result = collect(watch(known.minimise(model, prior, y, seed, **settings)))
         seconds += time.perf_counter() - started
         skipped += result.skipped
         restored.append(result.image.cpu().clamp(0, 1))
@@ -116,30 +118,12 @@ def average(scores: Tensor) -> float:
     return round(float(scores.mean()), 4)
 
 
-def build_problem(task: str, knobs: Mapping[str, Any], seed: int) -> Problem:
-    """The problem of a task for pictures of its kind; the seed is for those that draw something."""
-    build = TASKS[task].build
-    drawn = {"seed": seed} if "seed" in signature(build).parameters else {}
-    return build(IMAGE_SHAPES[TASKS[task].kind], **knobs, **drawn)
-
-
-def without_prior(problem: Problem, measurements: Tensor) -> Tensor:
-    """Measurements as pictures (batch, C, H, W) in [0, 1] of the truth's brightness: what a result must surpass."""
-    return (problem.view(measurements) / (problem.factor or 1)).clamp(0, 1)
-
-
-def prepare(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """The square in the middle of an image, in the colours and the size of `shape` (C, H, W), and in 8 bits."""
-    channels, side, _ = shape
-    return images.quantise(images.centre_square(images.to_channels(image, channels), side))
-
-
 def load_truths(task: str, folder: Path, count: int) -> Tensor:
     """The first `count` pictures for a task, or as many as there are: (count, C, H, W).
 
     Parameters
     ----------
-    task : one of `removal.TASKS`.
+    task : one of `structured.TASKS`.
     folder : of pictures, taken in the order of their names; for digits, of MNIST's idx files.
     count : at least 1.
 
@@ -147,11 +131,11 @@ def load_truths(task: str, folder: Path, count: int) -> Tensor:
     ------
     ValueError : there are no pictures in the folder, or one cannot be read.
     """
-    kind = TASKS[task].kind
-    if kind == removal.DIGITS:
+    kind = TASKS[task].pictures
+    if kind == DIGITS:
         path = folder / DIGITS_FILE
         if not path.is_file():
             raise ValueError(f"{folder} has no {DIGITS_FILE}: name the folder of MNIST's idx files")
         return read_idx(path)[:count].float() / 255
     paths = images.list_images(folder)[:count]
-    return torch.cat([prepare(images.load_image(path), IMAGE_SHAPES[kind]) for path in paths])
+    return torch.cat([prepare(images.load_image(path), kind) for path in paths])

@@ -1,16 +1,24 @@
 """Blind, bias-free denoisers: networks that estimate the noise in an image without being told its level.
 
-Without additive constants anywhere a ReLU network is homogeneous, `net(a y) = a net(y)` for a > 0, and so one network
-serves every noise level. Its residual `f(y) = x̂(y) - y = -net(y)` is `σ² ∇ log p(y)`: the gradient of the log density
-of noisy images (Kadkhodaie & Simoncelli 2021, Eq. 3), which is all that the samplers in `ascent` need.
+A ReLU network without additive constants is homogeneous, `net(a y) = a net(y)` for a > 0, so one network serves every
+noise level. Its residual `f(y) = x̂(y) - y = -net(y)` is `σ² ∇ log p(y)`, where p is the density of noisy images. This
+gradient is all that the samplers need.
 
-A denoiser of your own is a subclass of `Denoiser` with one method, `estimate_noise`.
+To write a denoiser of your own, subclass `Denoiser` and implement `estimate_noise`.
+
+References
+----------
+Kadkhodaie & Simoncelli 2021, "Stochastic solutions for linear inverse problems using the prior implicit in a denoiser",
+    https://arxiv.org/abs/2007.13640; the residual is its Eq. 3.
+Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free convolutional neural networks",
+    https://arxiv.org/abs/1906.05478.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +28,28 @@ from torch.nn import functional as F
 class Denoiser(nn.Module):
     """A blind denoiser: `net(y) -> noise estimate`.
 
-    Subclasses implement `estimate_noise` for sides that are multiples of `multiple`; any other size is padded by
-    reflection here and cropped again. The network runs in the precision of its weights; the result is float32.
+    Subclasses implement `estimate_noise` for images whose sides are multiples of `multiple`; `forward` pads other sizes
+    by reflection and crops the result. The network runs in the precision of its weights; the result is float32.
 
     Attributes
     ----------
     channels : 3 for colour, 1 for grey.
-    multiple : the sides that `estimate_noise` accepts are multiples of this.
+    arguments : what the constructor was called with; checkpoints keep it.
+    multiple : `estimate_noise` only has to accept sides that are multiples of this.
+
+    >>> class HighPass(Denoiser):
+    ...     def estimate_noise(self, y):
+    ...         return y - F.avg_pool2d(y, 3, stride=1, padding=1)
+    >>> HighPass(channels=1)(torch.rand(2, 1, 8, 9)).shape
+    torch.Size([2, 1, 8, 9])
     """
 
     multiple: int = 1
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, **arguments: Any) -> None:
         super().__init__()
         self.channels = channels
+        self.arguments = {"channels": channels, **arguments}
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -43,20 +59,19 @@ class Denoiser(nn.Module):
 
         Parameters
         ----------
-        y : (batch, channels, height, width), clean image in [0, 1] plus Gaussian noise of unknown level, any size.
+        y : (batch, channels, height, width), images in [0, 1] plus Gaussian noise of an unknown level, of any size.
+            ValueError is raised for another number of dimensions or channels.
 
         Returns
         -------
-        (batch, channels, height, width), float32: the noise, so that `y - net(y)` is the least-squares estimate of the
-        clean image.
+        The noise, of the same shape, float32: `y - net(y)` is the least-squares estimate of the clean images.
         """
         if y.ndim != 4 or y.shape[1] != self.channels:
-            raise ValueError(
-                f"expected a batch of {self.channels}-channel images (B, {self.channels}, H, W), got {tuple(y.shape)}"
-            )
+            expected = f"{self.channels}-channel images (B, {self.channels}, H, W)"
+            raise ValueError(f"expected a batch of {expected}, got {tuple(y.shape)}")
         height, width = y.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
-        # Reflected, because several copies of one noisy row look like stripes that are to be kept.
+        # Reflect where possible: to the network, copies of one noisy row look like stripes, which it would keep.
         mode = "reflect" if bottom < height and right < width else "replicate"
         padded = F.pad(y, (0, right, 0, bottom), mode=mode) if bottom or right else y
         dtype = next(self.parameters(), padded).dtype
@@ -72,33 +87,33 @@ def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
 class BFCNN(Denoiser):
     """The paper's denoiser: `depth` convolutions with ReLU between them and no additive constants.
 
-    Each inner layer is divided by the standard deviation of its responses and multiplied by a learned scale: batch
-    normalisation without the mean (Mohan et al. 2020; Kadkhodaie & Simoncelli 2021, supplement). In evaluation the
-    standard deviations are running averages, and `fold` multiplies both into the convolutions.
-    The names of the parameters are those of the authors' checkpoints.
+    The responses of each inner layer are divided by their standard deviation and multiplied by a learned scale, which
+    is batch normalisation without the mean (Mohan et al. 2020; Kadkhodaie & Simoncelli 2021, supplement). In evaluation
+    mode the standard deviations are running averages, and `fold` multiplies them and the scales into the convolutions.
+    Parameters have the names that they have in the authors' checkpoints.
 
     Parameters
     ----------
     channels : channels of the image.
     depth, width, kernel : number of convolutions, channels of the inner ones, side of their kernels.
-    folded : without the scales, as `fold` returns it.
+    folded : build the network without scales, as `fold` returns it.
+
+    >>> net = BFCNN(channels=1, depth=4, width=8).eval()
+    >>> y = torch.rand(1, 1, 16, 16)
+    >>> torch.allclose(net(2 * y), 2 * net(y), atol=1e-6), torch.allclose(net.fold()(y), net(y), atol=1e-6)
+    (True, True)
     """
 
     def __init__(
         self, channels: int = 3, depth: int = 20, width: int = 64, kernel: int = 3, folded: bool = False
     ) -> None:
-        super().__init__(channels)
-        inner = depth - 2
-        self.arguments = {"channels": channels, "depth": depth, "width": width, "kernel": kernel, "folded": folded}
-        self.conv_layers = nn.ModuleList(
-            [conv(channels, width, kernel)]
-            + [conv(width, width, kernel) for _ in range(inner)]
-            + [conv(width, channels, kernel)]
-        )
+        super().__init__(channels, depth=depth, width=width, kernel=kernel, folded=folded)
+        sizes = [channels, *[width] * (depth - 1), channels]
+        self.conv_layers = nn.ModuleList(conv(*pair, kernel) for pair in itertools.pairwise(sizes))
         self.folded = folded
         if not folded:
-            self.gammas = nn.ParameterList(torch.ones(1, width, 1, 1) for _ in range(inner))
-            self.running_sd = BufferList(torch.ones(1, width, 1, 1) for _ in range(inner))
+            self.gammas = nn.ParameterList(torch.ones(1, width, 1, 1) for _ in range(depth - 2))
+            self.running_sd = BufferList(torch.ones(1, width, 1, 1) for _ in range(depth - 2))
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         first, *inner, last = self.conv_layers
@@ -111,17 +126,16 @@ class BFCNN(Denoiser):
         return last(features)
 
     def _scale(self, index: int, features: Tensor) -> Tensor:
-        """What the responses of inner layer `index` are multiplied by: (1, width, 1, 1)."""
-        running = self.running_sd[index]
-        if not self.training:
-            return self.gammas[index] / running
-        sd = (features.float().var((0, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
-        running.mul_(0.9).add_(sd.detach(), alpha=0.1)
+        """The factors for the responses of inner layer `index`: (1, width, 1, 1)."""
+        sd = self.running_sd[index]
+        if self.training:
+            running, sd = sd, (features.float().var((0, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+            running.mul_(0.9).add_(sd.detach(), alpha=0.1)
         return self.gammas[index] / sd
 
     @torch.no_grad()
     def set_scales(self, y: Tensor) -> None:
-        """Give folded weights their scales back: those with which training on `y` begins as the function they are."""
+        """Set the scales of a network with folded weights so that training on `y` starts with the same function."""
         first, *inner, _ = self.conv_layers
         features = F.relu(first(y))
         for index, layer in enumerate(inner):
@@ -133,24 +147,19 @@ class BFCNN(Denoiser):
 
     @torch.no_grad()
     def fold(self) -> BFCNN:
-        """The same function as this network in evaluation, with the scales multiplied into the convolutions."""
+        """The same function as this network in evaluation mode, with the scales multiplied into the convolutions."""
         if self.folded:
             return self
-        depth, (width, channels, kernel, _) = len(self.conv_layers), self._kernel(0).shape
-        plain = BFCNN(channels, depth, width, kernel, folded=True).to(self._kernel(0))
-        for index in range(depth):
-            plain._kernel(index).copy_(self._kernel(index))
-            if 0 < index < depth - 1:
-                scale = self.gammas[index - 1] / self.running_sd[index - 1]
-                plain._kernel(index).mul_(scale.transpose(0, 1))
+        plain = BFCNN(**{**self.arguments, "folded": True}).to(next(self.parameters()))
+        plain.conv_layers.load_state_dict(self.conv_layers.state_dict())
+        _, *inner, _ = plain.conv_layers
+        for layer, gamma, sd in zip(inner, self.gammas, self.running_sd.buffers(), strict=True):
+            layer.get_parameter("weight").mul_((gamma / sd).transpose(0, 1))
         return plain.train(self.training)
-
-    def _kernel(self, index: int) -> Tensor:
-        return self.conv_layers[index].get_parameter("weight")
 
 
 class BufferList(nn.Module):
-    """A list of buffers, named by their index in the state dict as the authors' checkpoints name them."""
+    """A list of buffers whose names in the state dict are their indices, as in the authors' checkpoints."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
@@ -174,27 +183,30 @@ class ResidualBlock(nn.Module):
 
 
 class BFUNet(Denoiser):
-    """A bias-free U-Net that works at half resolution: about three times cheaper than `BFCNN`, and better at high
-    noise.
+    """A bias-free U-Net at half resolution: about three times cheaper than `BFCNN`, and better at high noise.
 
-    Four neighbouring pixels become channels (`pixel_unshuffle`), so the widest activations are a quarter of the image's
-    size. Each scale has as many residual blocks on the way up as on the way down; skips add.
+    Four neighbouring pixels become channels (`pixel_unshuffle`), so the widest activations have a quarter of the pixels
+    of the image. Each scale has as many residual blocks on the way up as on the way down. Skip connections add.
 
     Parameters
     ----------
     channels : channels of the image.
     width : channels at each scale, finest first.
-    blocks : residual blocks in each direction, at each scale, finest first; one number is for all scales.
+    blocks : residual blocks in each direction at each scale, finest first; one number applies to all scales.
+        ValueError is raised if `blocks` and `width` have different lengths.
+
+    >>> net = BFUNet(channels=3, width=(8, 16), blocks=1)
+    >>> net(torch.rand(2, 3, 17, 30)).shape
+    torch.Size([2, 3, 17, 30])
     """
 
     def __init__(
         self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int | Sequence[int] = 2
     ) -> None:
-        super().__init__(channels)
         blocks = [blocks] * len(width) if isinstance(blocks, int) else list(blocks)
         if len(blocks) != len(width):
-            raise ValueError(f"blocks must be one number, or one for each of {len(width)} scales, got {blocks}")
-        self.arguments = {"channels": channels, "width": list(width), "blocks": blocks}
+            raise ValueError(f"blocks must be one number, or one for each of {len(width)} scales, but is {blocks}")
+        super().__init__(channels, width=list(width), blocks=blocks)
         self.multiple = 2 ** len(width)
         steps = list(itertools.pairwise(width))
 
@@ -224,25 +236,23 @@ class BFUNet(Denoiser):
 class BFRecurrentCNN(Denoiser):
     """A bias-free recurrent CNN: one small network, applied `passes` times to its own output and the noisy image.
 
-    All passes share their weights (Zhang et al. 2018, "Dynamically unfolding recurrent restorer"). The network of Mohan
-    et al. (2020, appendix) makes four passes of seven convolutions on the noisy image beside its last estimate. Here a
-    pass hands on features instead of an estimate, the next begins with the mean of these and the noisy image's (their
-    sum grows from pass to pass: training was unstable), and the convolutions are paired in residual blocks. Four
-    neighbouring pixels become channels, as in `BFUNet`.
+    All passes share their weights (Zhang et al. 2018, "Dynamically unfolding recurrent restorer",
+    https://arxiv.org/abs/1805.07709). The network of Mohan et al. (2020, appendix) makes four passes of seven
+    convolutions, and each pass sees the noisy image and the estimate of the previous pass. Here a pass hands on
+    features instead of an estimate, and its convolutions are paired in residual blocks. The next pass starts with the
+    mean of these features and those of the noisy image; their sum would grow from pass to pass, which made training
+    unstable. Four neighbouring pixels become channels, as in `BFUNet`.
 
     Parameters
     ----------
-    channels : channels of the image.
-    width : channels of the features.
-    blocks : residual blocks in a pass.
-    passes : how many times they are applied.
+    channels, width : channels of the image and of the features.
+    blocks, passes : residual blocks in a pass, and how many times they are applied.
     """
 
     multiple = 2
 
     def __init__(self, channels: int = 3, width: int = 64, blocks: int = 3, passes: int = 4) -> None:
-        super().__init__(channels)
-        self.arguments = {"channels": channels, "width": width, "blocks": blocks, "passes": passes}
+        super().__init__(channels, width=width, blocks=blocks, passes=passes)
         self.passes = passes
         self.stem = conv(4 * channels, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
@@ -256,7 +266,7 @@ class BFRecurrentCNN(Denoiser):
 
 
 class DenseBlock(nn.Module):
-    """`x` plus a mixture of it and of `layers` convolutions, each of which sees `x` and the outputs of those before."""
+    """`x` plus a mixture of `x` and `layers` convolutions, each of which sees `x` and all earlier outputs."""
 
     def __init__(self, width: int, growth: int, layers: int) -> None:
         super().__init__()
@@ -271,26 +281,26 @@ class DenseBlock(nn.Module):
 
 
 class BFDenseNet(Denoiser):
-    """A bias-free DenseNet: in each block a convolution sees the features of all that came before it.
+    """A bias-free DenseNet: within a block, each convolution sees the features of all earlier ones.
 
-    A layer adds `growth` channels to those it is given (Huang et al. 2017). Each block adds to its input, as in the
-    residual dense network of Zhang et al. (2018), and so needs no batch normalisation. The simplified DenseNet of Mohan
-    et al. (2020, appendix) also has four blocks, but of plain convolutions, and joins blocks only: each is given the
-    noisy image beside the output of the one before. Four neighbouring pixels become channels, as in `BFUNet`.
+    A layer adds `growth` channels to those it is given (Huang et al. 2017, "Densely connected convolutional networks",
+    https://arxiv.org/abs/1608.06993). Each block adds to its input and so needs no batch normalisation (Zhang et al.
+    2018, "Residual dense network for image super-resolution", https://arxiv.org/abs/1802.08797). The simplified
+    DenseNet of Mohan et al. (2020, appendix) also has four blocks, but of plain convolutions, and only whole blocks are
+    connected: each sees the noisy image and the output of the previous block. Four neighbouring pixels become channels,
+    as in `BFUNet`.
 
     Parameters
     ----------
-    channels : channels of the image.
-    width : channels between the blocks.
-    growth, layers : channels that each layer of a block adds, and how many layers a block has.
+    channels, width : channels of the image, and between the blocks.
+    growth, layers : channels that each layer of a block adds, and the number of layers in a block.
     blocks : number of dense blocks.
     """
 
     multiple = 2
 
     def __init__(self, channels: int = 3, width: int = 64, growth: int = 32, layers: int = 3, blocks: int = 4) -> None:
-        super().__init__(channels)
-        self.arguments = {"channels": channels, "width": width, "growth": growth, "layers": layers, "blocks": blocks}
+        super().__init__(channels, width=width, growth=growth, layers=layers, blocks=blocks)
         self.stem = conv(4 * channels, width)
         self.blocks = nn.Sequential(*(DenseBlock(width, growth, layers) for _ in range(blocks)))
         self.head = conv(width, 4 * channels)
@@ -299,10 +309,10 @@ class BFDenseNet(Denoiser):
         return F.pixel_shuffle(self.head(self.blocks(self.stem(F.pixel_unshuffle(y, 2)))), 2)
 
 
-ARCHITECTURES: dict[str, Callable[..., Denoiser]] = {
+ARCHITECTURES: dict[str, type[Denoiser]] = {
     "BFCNN": BFCNN,
     "BFUNet": BFUNet,
     "BFRecurrentCNN": BFRecurrentCNN,
     "BFDenseNet": BFDenseNet,
 }
-"""Every architecture that a checkpoint may name."""
+"""The denoisers that a checkpoint may name."""

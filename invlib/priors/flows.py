@@ -1,16 +1,21 @@
 """Normalizing flows: priors with an exact density.
 
-A flow is an invertible network between images and standard normal noise, whose Jacobian determinant is cheap. With
-`x = G(z)` it gives `log p(x) = log N(G⁻¹(x); 0, I) + log |det ∂z/∂x|`, so the same network serves as the prior of the
-signal and as the model of structured noise (Whang, Lei & Dimakis 2021, Eqs. 5 and 6).
+A flow is an invertible network between images and standard normal noise whose Jacobian determinant is cheap to compute.
+With `x = G(z)` the density is `log p(x) = log N(G⁻¹(x); 0, I) + log |det ∂z/∂x|`, so one kind of network serves as the
+prior of the signal and as the model of structured noise. Log-densities are in nats; images are continuous, in [0, 1].
 
-Log-densities are in nats, and of the continuous image in [0, 1].
+References
+----------
+Whang, Lei & Dimakis 2021, "Solving inverse problems with a flow-based noise model", https://arxiv.org/abs/2003.08089;
+    Eqs. 5 and 6.
+Dinh, Sohl-Dickstein & Bengio 2017, "Density estimation using Real NVP", https://arxiv.org/abs/1605.08803.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,82 +24,69 @@ from torch.nn import functional as F
 
 
 class Flow(nn.Module):
-    """An invertible network between images and standard normal noise.
-
-    Subclasses implement `encode` and `decode`.
+    """An invertible network between images and standard normal noise; subclasses implement `encode` and `decode`.
 
     Attributes
     ----------
-    image_shape : (C, H, W).
-    dims : the numbers in an image, C·H·W.
+    image_shape, dims : (C, H, W), and how many numbers an image has, C·H·W.
+    arguments : what the constructor was called with; checkpoints keep it.
     """
 
-    def __init__(self, image_shape: Sequence[int]) -> None:
+    def __init__(self, image_shape: Sequence[int], **arguments: Any) -> None:
         super().__init__()
+        self.arguments = {"image_shape": list(image_shape), **arguments}
         self.image_shape = tuple(image_shape)
         self.dims = math.prod(self.image_shape)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """From images to noise.
-
-        Parameters
-        ----------
-        x : (batch, C, H, W) in [0, 1].
-
-        Returns
-        -------
-        (z, logdet): (batch, C·H·W), and (batch,) log |det ∂z/∂x|.
-        """
+        """Turn images x (batch, C, H, W) in [0, 1] into noise: z (batch, C·H·W), and log |det ∂z/∂x| (batch,)."""
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """From noise to images.
-
-        Parameters
-        ----------
-        z : (batch, C·H·W).
-
-        Returns
-        -------
-        (x, logdet): (batch, C, H, W), and (batch,) log |det ∂x/∂z|, so that log p(x) = log N(z; 0, I) - logdet.
-        """
+        """Turn noise z (batch, C·H·W) into images: x (batch, C, H, W), and log |det ∂x/∂z| (batch,)."""
         raise NotImplementedError
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density in nats of images (batch, C, H, W) in [0, 1]: (batch,)."""
+        """The log-density, in nats, of images (batch, C, H, W) in [0, 1]: (batch,)."""
         z, logdet = self.encode(x)
         return standard_normal_log_prob(z) + logdet
 
     @torch.no_grad()
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draw images: (count, C, H, W), near [0, 1].
+        """Draw images: (count, C, H, W), mostly in [0, 1].
 
-        Parameters
-        ----------
-        count, seed : each image has its own stream of noise, so that sample 3 of 8 equals sample 3 of 4.
-        temperature : standard deviation of z; below 1 images are more typical and less varied.
+        Each image has its own stream of noise, so that sample 3 of 8 equals sample 3 of 4. The `temperature` is the
+        standard deviation of z; below 1, images are more typical and less varied.
         """
         z = temperature * standard_normal(count, self.dims, seed)
         return self.decode(z.to(next(self.parameters())))[0]
 
 
 def standard_normal(count: int, dims: int, seed: int) -> Tensor:
-    """Draws from N(0, I), each from its own stream of random numbers: (count, dims)."""
+    """Draw from N(0, I), each row from its own stream of random numbers: (count, dims).
+
+    >>> torch.equal(standard_normal(2, 5, seed=1), standard_normal(3, 5, seed=1)[:2])
+    True
+    """
     seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in range(count))
     return torch.stack([torch.randn(dims, generator=torch.Generator().manual_seed(int(number))) for number in seeds])
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log N(z; 0, I) in nats: (batch, dims) to (batch,)."""
+    """log N(z; 0, I) in nats, from (batch, dims) to (batch,)."""
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 def bits_per_dim(log_prob: Tensor, dims: int, bits: int, entropy: float = 0.0) -> Tensor:
-    """How many bits a flow needs at most for each number of an image, from its density in nats.
+    """An upper bound on the bits that a flow needs for each number of an image, from its log-density in nats.
 
-    The image has `bits` per number and noise was added within its bins, which in [0, 1] are 2^-bits wide: uniform noise
-    (Theis et al. 2016), or other noise of `entropy` bits for a bin of width 1 (variational dequantisation, Ho et al.
-    2019). White noise needs `bits`.
+    The image has `bits` bits per number, and noise was added to fill its bins, which are 2^-bits wide in [0, 1]. The
+    noise is uniform (Theis et al. 2016, "A note on the evaluation of generative models",
+    https://arxiv.org/abs/1511.01844), or has `entropy` bits for a bin of width 1 (variational dequantisation, Ho et al.
+    2019, "Flow++", https://arxiv.org/abs/1902.00275).
+
+    >>> float(bits_per_dim(torch.tensor(0.0), dims=12, bits=5))  # density 1, as uniform noise has
+    5.0
     """
     return bits - entropy - log_prob / (dims * math.log(2))
 
@@ -102,23 +94,28 @@ def bits_per_dim(log_prob: Tensor, dims: int, bits: int, entropy: float = 0.0) -
 class RealNVP(Flow):
     """Multi-scale RealNVP (Dinh et al. 2017) with residual coupling networks.
 
-    Each scale halves the sides by moving blocks of 2×2 pixels into channels, so that a checkerboard of pixels is half
-    of the channels: couplings between the two colours of the board run at the new size, at a quarter of the cost of
-    masked ones. Then come couplings between other halves of the channels, and half of the channels leave as noise. A
-    side that is odd, or 1, is not halved, and the couplings of that scale are between channels only.
+    Each scale halves the sides by moving blocks of 2×2 pixels into channels, so that one colour of a checkerboard of
+    pixels is half of the channels. Couplings between the two colours therefore run at the new size, at a quarter of the
+    cost of masked couplings. Couplings between other halves of the channels follow, and then half of the channels leave
+    as noise. If a side is odd, it is not halved, and that scale only has couplings between channels.
 
     Parameters
     ----------
     image_shape : (C, H, W).
     width : channels of the coupling networks at each scale, finest first.
     blocks : residual blocks of a coupling network.
-    logit : model logit(.05 + .9 x) instead of x - ½ (Dinh et al. 2017, section 4.1). It suits images of black and
-        white, and has no density outside -.055 < x < 1.055; without it the density is finite everywhere.
-    folded : without weight normalisation, as `fold` returns it.
+    logit : model logit(0.05 + 0.9 x) instead of x - ½ (Dinh et al. 2017, section 4.1). This suits images that are black
+        and white. There is no density outside -0.055 < x < 1.055; without `logit` the density is finite everywhere.
+    folded : build the flow without weight normalisation, as `fold` returns it.
 
     Raises
     ------
-    ValueError : if the last scale has an odd number of channels, which cannot be halved.
+    ValueError : if a scale has an odd number of channels, which cannot be halved.
+
+    >>> flow = RealNVP((1, 4, 4), width=(8, 8), blocks=1)
+    >>> x = flow.sample(2, seed=0)
+    >>> torch.allclose(flow.decode(flow.encode(x)[0])[0], x, atol=1e-5), flow.log_prob(x).shape
+    (True, torch.Size([2]))
     """
 
     LOGIT_MARGIN = 0.05
@@ -131,14 +128,7 @@ class RealNVP(Flow):
         logit: bool = False,
         folded: bool = False,
     ) -> None:
-        super().__init__(image_shape)
-        self.arguments = {
-            "image_shape": list(image_shape),
-            "width": list(width),
-            "blocks": blocks,
-            "logit": logit,
-            "folded": folded,
-        }
+        super().__init__(image_shape, width=list(width), blocks=blocks, logit=logit, folded=folded)
         self.logit = logit
         self.scales = nn.ModuleList()
         self.halves: list[tuple[int, int, int]] = []
@@ -150,13 +140,13 @@ class RealNVP(Flow):
                 channels, height, across = 4 * channels, height // 2, across // 2
             if channels % 2:
                 raise ValueError(
-                    f"image_shape {self.image_shape} leaves an odd number of channels, {channels}, at a scale, which "
-                    "no coupling can halve: choose even sides, or fewer scales in width"
+                    f"image_shape {self.image_shape} leaves an odd number of channels, {channels}, at a scale, and no "
+                    "coupling can halve it: choose even sides, or fewer scales in width"
                 )
             for index in range(6):
                 if index == 3:
                     layers.append(Shuffle())
-                # The last of them changes the half that leaves, given the half that stays.
+                # The last coupling changes the half that leaves, given the half that stays.
                 layers += [ActNorm(channels), Coupling(channels, size, blocks, flip=index % 2 == 0, folded=folded)]
             self.scales.append(nn.ModuleList(layers))
             channels //= 2
@@ -216,8 +206,8 @@ class RealNVP(Flow):
 
     @torch.no_grad()
     def fold(self) -> RealNVP:
-        """The same function, without the weight normalisation that helps training."""
-        plain = RealNVP(**{**self.arguments, "folded": True})  # type: ignore[arg-type]
+        """The same function without weight normalisation, which only helps training."""
+        plain = RealNVP(**{**self.arguments, "folded": True})
         plain.load_state_dict({name: value for name, value in self.state_dict().items() if "length" not in name})
         for layer, folded in zip(self.modules(), plain.modules(), strict=True):
             if isinstance(layer, WeightNormConv2d):
@@ -225,11 +215,11 @@ class RealNVP(Flow):
         return plain.train(self.training)
 
 
-# The layers: forward(h) -> (h, logdet) towards the noise, inverse(h) -> (h, logdet) towards the image
+# Layers. forward(h) -> (h, logdet) leads towards the noise, inverse(h) -> (h, logdet) towards the image.
 
 
 class Checkerboard(nn.Module):
-    """Moves blocks of 2×2 pixels into channels, one colour of the board first: (C, H, W) to (4C, H/2, W/2)."""
+    """Moves blocks of 2×2 pixels into channels, one colour of the checkerboard first: (C, H, W) to (4C, H/2, W/2)."""
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         top_left, top_right, bottom_left, bottom_right = F.pixel_unshuffle(h, 2).unflatten(1, (-1, 4)).unbind(2)
@@ -242,7 +232,7 @@ class Checkerboard(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """Shuffles the two halves of the channels into one another, so that the next couplings have other halves."""
+    """Interleaves the two halves of the channels, so that the next couplings split them differently."""
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return h.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2), h.new_zeros(())
@@ -252,7 +242,7 @@ class Shuffle(nn.Module):
 
 
 class ActNorm(nn.Module):
-    """A scale and a shift for each channel (Kingma & Dhariwal 2018)."""
+    """A scale and a shift for each channel (Kingma & Dhariwal 2018, "Glow", https://arxiv.org/abs/1807.03039)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -261,7 +251,7 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def fit(self, h: Tensor) -> None:
-        """Give the output of `h`, (batch, channels, H, W), mean 0 and variance 1."""
+        """Choose scale and shift so that the output for `h` (batch, channels, H, W) has mean 0 and variance 1."""
         deviation, mean = torch.std_mean(h, (0, 2, 3), keepdim=True, correction=0)
         self.log_scale.copy_(-torch.log(deviation + 1e-6))
         self.shift.copy_(-mean * self.log_scale.exp())
@@ -279,21 +269,15 @@ class ActNorm(nn.Module):
 class Coupling(nn.Module):
     """Scales and shifts one half of the channels by functions of the other half.
 
-    The logarithm of the scale is a learned multiple of a tanh, and starts at 0 with the shift.
-
-    Parameters
-    ----------
-    channels : of the input.
-    width, blocks : channels and residual blocks of the network.
-    flip : change the first half instead of the second.
-    folded : without weight normalisation.
+    The logarithm of the scale is a learned multiple of a tanh. It and the shift, which a network with this `width` and
+    number of `blocks` predicts, start at 0. With `flip` the first half is changed instead of the second.
     """
 
     def __init__(self, channels: int, width: int, blocks: int, flip: bool, folded: bool) -> None:
         super().__init__()
         self.flip = flip
         changed = channels // 2
-        # Zero at first, which weight normalisation could not leave.
+        # This layer starts at zero, which weight normalisation could not leave.
         last = nn.Conv2d(width, 2 * changed, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
@@ -329,17 +313,17 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, folded: bool) -> None:
         super().__init__()
-        self.a = conv(width, width, folded)
-        self.b = conv(width, width, folded)
+        self.a, self.b = conv(width, width, folded), conv(width, width, folded)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.b(F.relu(self.a(F.relu(x)), inplace=True))
 
 
 class WeightNormConv2d(nn.Conv2d):
-    """A convolution whose kernels have a direction and a length of their own (Salimans & Kingma 2016).
+    """A convolution whose kernels have separate directions and lengths.
 
-    PyTorch's `weight_norm` forgets that kernels are channels-last, which costs a quarter of a training step on a CPU.
+    Salimans & Kingma 2016, "Weight normalization", https://arxiv.org/abs/1602.07868. PyTorch's `weight_norm` loses the
+    channels-last layout of the kernels, which costs a quarter of a training step on a CPU.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -357,5 +341,5 @@ class WeightNormConv2d(nn.Conv2d):
 
 
 def conv(inputs: int, outputs: int, folded: bool) -> nn.Conv2d:
-    """A 3×3 convolution that keeps the size, weight-normalised unless folded."""
+    """A 3×3 convolution that keeps the size, with weight normalisation unless `folded`."""
     return nn.Conv2d(inputs, outputs, 3, padding=1) if folded else WeightNormConv2d(inputs, outputs)

@@ -1,22 +1,23 @@
 """The linear problems of the first paper, by name: what is measured, with which knobs.
 
-The command line and the pages are generated from these; a new problem is one entry.
+A new problem is one operator class and one entry in `TASKS`. The flags of `restore`, its JSON and its replay follow
+from the entry, and so do the knobs on a page that is made for it.
 """
 
 from __future__ import annotations
 
 import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from invlib import images
-from invlib.checks import check_one
+from invlib.checks import check_batch, check_one
+from invlib.images import Picture
+from invlib.metrics import psnr, ssim, ssim_paper
 from invlib.problems.operators import (
     BlockAverage,
     Blur,
@@ -28,36 +29,35 @@ from invlib.problems.operators import (
     gaussian_kernel,
     motion_kernel,
 )
-
-ImageShape = Sequence[int]
-"""(channels, height, width)."""
+from invlib.problems.spec import KERNEL, MASK, ImageShape, Knob, Problem, Task, kernel_levels, member
 
 KEEP = 0.1
 """The fraction of coefficients, pixels or measurements that is kept, unless another one is asked for."""
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, kw_only=True)
+class LinearTask(Task):
     """A linear inverse problem.
 
     Attributes
     ----------
-    title : what it is called on a page.
     operator : builds the measurement for an image shape; its keyword arguments are the task's knobs.
-    knobs : the names of those that a person sets.
-    defaults : the values of those that must have one.
-    alternatives : whether each knob is a problem of its own, so that at most one is given.
+    scale : the knob that says how many pixels of the image, along each side, are measured as one.
+    no_picture : why a picture cannot be what was measured; empty where it can.
+    say_what : whether a picture can be what was measured only if a knob is given.
     """
 
-    title: str
     operator: Callable[..., LinearOperator]
-    knobs: tuple[str, ...]
-    defaults: dict[str, Any]
-    alternatives: bool = False
+    scale: str = ""
+    no_picture: str = ""
+    say_what: str = ""
 
-    def complete(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
-        """The knobs, and the defaults of those that are missing."""
-        return dict(knobs) if self.alternatives and knobs else {**self.defaults, **knobs}
+    def side(self, knobs: Mapping[str, Any]) -> int:
+        """How many pixels of the image, along each side, are measured as one; ValueError if it is less than 1."""
+        side: int = knobs[self.scale] if self.scale else 1
+        if side < 1:
+            raise ValueError(f"--{self.scale} must be at least 1, got {side}")
+        return side
 
 
 def super_resolution(shape: ImageShape, *, factor: int) -> LinearOperator:
@@ -132,133 +132,231 @@ def compressive_sensing(shape: ImageShape, *, keep: float, dense: bool = False, 
     return DenseRows(shape, keep, seed) if dense else StructuredRows(shape, keep, seed)
 
 
-TASKS = {
-    "super-resolution": Task("Super-resolution", super_resolution, ("factor",), {"factor": 4}),
-    "deblurring": Task("Deblurring", deblurring, ("keep", "gaussian", "motion", "kernel"), {"keep": KEEP}, True),
-    "inpainting": Task("Inpainting", inpainting, ("box", "mask"), {}, True),
-    "random-pixels": Task("Random pixels", random_pixels, ("keep",), {"keep": KEEP}),
-    "compressive-sensing": Task("Compressive sensing", compressive_sensing, ("keep", "dense"), {"keep": KEEP}),
+def keep(label: str, values: tuple[float, ...], about: str) -> Knob:
+    """The knob of a fraction that is kept."""
+    return Knob("keep", float, about, label, KEEP, values, "%")
+
+
+TASKS: dict[str, LinearTask] = {
+    "super-resolution": LinearTask(
+        operator=super_resolution,
+        scale="factor",
+        knobs=(
+            Knob(
+                "factor",
+                int,
+                "How many times wider and higher the result is. At 8×, one measured pixel stands for 64 unknown ones.",
+                "Factor",
+                4,
+                (2, 3, 4, 8),
+                "×",
+            ),
+        ),
+    ),
+    "deblurring": LinearTask(
+        operator=deblurring,
+        exclusive=True,
+        knobs=(
+            keep(
+                "Frequencies kept",
+                (0.02, 0.05, 0.1, 0.2, 0.4),
+                "How many of the frequencies are left. Fewer leave a softer picture and more to be guessed.",
+            ),
+            Knob(
+                "gaussian",
+                float,
+                "The standard deviation of a Gaussian blur, in pixels.",
+                "Spread",
+                values=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+                metavar="SIGMA",
+            ),
+            Knob(
+                "motion",
+                (float, float),
+                "How far the camera moved, in pixels, and in which direction, in degrees from the horizontal.",
+                "Motion",
+                metavar="LENGTH,ANGLE",
+            ),
+            Knob("kernel", KERNEL, "A picture of the blur kernel: what becomes of a point of light.", "Kernel"),
+        ),
+    ),
+    "inpainting": LinearTask(
+        operator=inpainting,
+        exclusive=True,
+        say_what="with --measured say what is missing: --mask FILE (black there) or --box top,left,height,width",
+        knobs=(
+            Knob(
+                "box", (int, int, int, int), "The missing block, in pixels.", "Block", metavar="TOP,LEFT,HEIGHT,WIDTH"
+            ),
+            Knob("mask", MASK, "A picture that is black where pixels are missing.", "Mask"),
+        ),
+    ),
+    "random-pixels": LinearTask(
+        operator=random_pixels,
+        no_picture="with --measured the missing pixels must be known: use --task inpainting --mask FILE",
+        knobs=(
+            keep(
+                "Pixels kept",
+                (0.02, 0.05, 0.1, 0.2, 0.4),
+                "How many of the pixels are left. A tenth is enough for most of a picture.",
+            ),
+        ),
+    ),
+    "compressive-sensing": LinearTask(
+        operator=compressive_sensing,
+        no_picture=("--measured takes a picture, and compressive measurements are none: leave it out to simulate them"),
+        knobs=(
+            keep(
+                "Numbers kept",
+                (0.02, 0.04, 0.1, 0.15, 0.25, 0.5),
+                "How many numbers are measured, as a fraction of those in the picture. Fewer leave more to be guessed.",
+            ),
+            Knob(
+                "dense",
+                bool,
+                "Whether the random weights are a matrix of Gaussian numbers made orthonormal, as in the paper, for "
+                "small pictures; otherwise they come from random signs and a fast transform.",
+                "Dense weights",
+                False,
+            ),
+        ),
+    ),
 }
 
 
-SAMPLING_BETA = {"bf-cnn-mnist": 0.1}
-"""β for samples of a shipped prior alone, where it is not `invlib.sample`'s own: digits cohere with more noise, while
-photographs lose their edges."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearProblem(Problem):
+    """Linear measurements of a picture, m = Mᵀx + s n.
 
-
-def default_prior(channels: int) -> str:
-    """The shipped prior that is best in quality for time, for pictures of 1 or 3 channels."""
-    return "bf-unet-gray" if channels == 1 else "bf-unet-color"
-
-
-def kernel_levels(kernel: Tensor) -> Tensor:
-    """A blur kernel as a grey picture holds it: whole numbers in its proportions, (height, width), float64.
-
-    They go up to 255 at most if that is exact, as it is for a kernel that came from an 8-bit picture, whatever its
-    scale; otherwise to 65535. So a kernel that was written to a file and read again blurs exactly as before.
-
-    Raises
-    ------
-    ValueError : not (height, width), numbers that are negative or not finite, or no positive one.
+    Attributes
+    ----------
+    operator, measurements : M and m.
+    noise_level : s, the standard deviation of the white noise, in units of the measurements.
+    estimate_noise : whether a solver is to estimate s instead of knowing it.
+    noise_estimate : what it was estimated at.
     """
-    if kernel.ndim != 2 or not kernel.isfinite().all() or not (kernel >= 0).all() or not (kernel > 0).any():
-        raise ValueError("kernel must be a grey picture (height, width): finite, nothing negative, not all black")
-    proportions = kernel.cpu().double() / float(kernel.max())
-    grey = proportions.unique()
-    # A float32 kernel is known to seven digits.
-    exact = (
-        white for white in range(255, 0, -1) if torch.allclose((white * grey).round() / white, grey, rtol=0, atol=5e-7)
-    )
-    return (next(exact, 65535) * proportions).round()
+
+    operator: LinearOperator
+    measurements: Tensor
+    noise_level: float = 0.0
+    estimate_noise: bool = False
+    noise_estimate: float | None = None
+
+    command: ClassVar[str] = "restore"
+    metrics = {"psnr": psnr, "ssim": ssim, "ssim_paper": ssim_paper}  # noqa: RUF012 - annotated in the base class
+
+    @property
+    def kind(self) -> LinearTask:
+        return TASKS[self.task]
+
+    @property
+    def measured(self) -> int:
+        return self.operator.measured
+
+    @property
+    def noise(self) -> float:
+        """The noise level that a solver is to allow for."""
+        return self.noise_level if self.noise_estimate is None else self.noise_estimate
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.measured == math.prod(self.image_shape)
+
+    def view(self) -> Tensor:
+        return self.operator.view(self.measurements)
+
+    def baseline(self) -> Tensor:
+        """The smallest picture with these measurements, M m."""
+        return self.operator.adjoint(self.measurements)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        estimated = {} if self.noise_estimate is None else {"noise_estimate": round(self.noise_estimate, 5)}
+        dropped = {"dropped": self.operator.dropped} if isinstance(self.operator, Blur) else {}
+        drawn = {"seed": self.seed} if self.simulated and self.noise_level else {}
+        return {
+            **super().parameters,
+            "noise_level": self.noise_level,
+            "estimate_noise": self.estimate_noise,
+            **estimated,
+            **dropped,
+            **drawn,
+        }
 
 
-# Knobs in JSON
-
-
-def encode_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's knobs as JSON values: numbers, lists of numbers, and pictures as data URLs of PNG files.
-
-    A mask (bool) takes 1 bit a pixel; a kernel takes 8 or 16 and loses its scale (see `kernel_levels`).
-    """
-    return {name: encode_knob(value) for name, value in knobs.items()}
-
-
-def encode_knob(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    if not isinstance(value, Tensor):
-        return value
-    if value.dtype == torch.bool:
-        return images.encode_data_url(value.cpu().numpy())
-    levels = kernel_levels(value).numpy()
-    return images.encode_data_url(levels.astype(np.uint8 if levels.max() <= 255 else np.uint16))
-
-
-def decode_knobs(task_name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a task that a JSON object holds among other keys; the inverse of `encode_knobs`.
-
-    Raises
-    ------
-    ValueError : an unknown task, a knob that must be there and is not, or one of the wrong type.
-    """
-    if task_name not in TASKS:
-        raise ValueError(f"{reprlib.repr(task_name)} is not a task: choose one of {', '.join(TASKS)}")
-    task = TASKS[task_name]
-    required = () if task.alternatives else task.defaults
-    return {name: decode_knob(mapping, name) for name in task.knobs if name in mapping or name in required}
-
-
-KNOBS: dict[str, type | tuple[type, ...]] = {
-    "factor": int,
-    "keep": float,
-    "gaussian": float,
-    "motion": (float, float),
-    "kernel": Tensor,
-    "box": (int, int, int, int),
-    "mask": Tensor,
-    "dense": bool,
-}
-"""What each knob is, in any task."""
-
-
-def decode_knob(mapping: Mapping[str, Any], name: str) -> Any:
-    if KNOBS[name] is not Tensor:
-        return json_value(mapping, name, KNOBS[name])
-    try:
-        picture = images.decode_data_url(json_value(mapping, name, str))[0, 0]
-    except images.ImageError as error:
-        raise images.ImageError(f'"{name}": {error}') from error
-    return picture > 0.5 if name == "mask" else picture
-
-
-KINDS = {int: "whole number", float: "number", bool: "boolean", str: "string"}
-
-
-def json_value(mapping: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """The value of a JSON object's key.
+def pose(
+    task: str,
+    picture: Picture,
+    knobs: Mapping[str, Any] = {},
+    *,
+    simulated: bool = True,
+    noise_level: float = 0.0,
+    estimate_noise: bool = False,
+    seed: int = 0,
+) -> LinearProblem:
+    """Measure a picture, or take it as what was measured.
 
     Parameters
     ----------
-    mapping, name : the object and the key.
-    kind : int, float (for which a whole number will do), bool or str; a tuple of one of them for a list of as many.
+    task : a name in `TASKS`.
+    picture : a clean one, or one of the measurements.
+    knobs : of the task; those that are missing have their defaults.
+    simulated : whether the picture is a clean one, which is to be measured, so that an answer can be scored. Its sides
+        are cropped to multiples of the pixels that are measured as one.
+    noise_level : standard deviation of the white noise in the measurements; of a clean picture's it is added.
+    estimate_noise : whether a solver is to estimate the level instead of knowing it.
+    seed : of the noise.
 
     Raises
     ------
-    ValueError : there is no such key, or its value is of another kind.
+    ValueError : an unknown task or knob, a value out of range, or a picture that cannot be what was measured.
+
+    Examples
+    --------
+    >>> picture = Picture("grey", torch.full((1, 1, 8, 8), 0.5), "nothing but grey")
+    >>> problem = pose("super-resolution", picture, {"factor": 4})
+    >>> problem.measured, problem.view().unique()
+    (4, tensor([0.5000]))
     """
-    if name not in mapping:
-        raise ValueError(f'"{name}" is missing')
-    value = mapping[name]
-    if not isinstance(kind, tuple):
-        expected, fits = f"a {KINDS[kind]}", is_kind(value, kind)
+    if task not in TASKS:
+        raise ValueError(f"{task!r} is not a task: choose one of {', '.join(TASKS)}")
+    kind = TASKS[task]
+    if not simulated and (kind.no_picture or (kind.say_what and not knobs)):
+        raise ValueError(kind.no_picture or kind.say_what)
+    if not 0 <= noise_level <= 10:
+        raise ValueError(f"--noise-level must be from 0 to 10, in units of the measurements, got {noise_level}")
+    values = kind.complete(knobs, task)
+    side = kind.side(values)
+    if simulated:
+        picture = replace(picture, image=images.crop_to_multiple(picture.image, side))
+        operator = kind.operator(picture.image.shape[1:], **values)
+        measurements = operator.measure(picture.image)
+        if noise_level:
+            generator = torch.Generator().manual_seed(seed)
+            measurements = measurements + noise_level * torch.randn(measurements.shape, generator=generator)
     else:
-        expected = f"a list of {len(kind)} {KINDS[kind[0]]}s"
-        fits = isinstance(value, list) and len(value) == len(kind) and all(map(is_kind, value, kind))
-    if not fits:
-        raise ValueError(f'"{name}" must be {expected}, got {reprlib.repr(value)}')
-    return tuple(value) if isinstance(kind, tuple) else value
+        channels, height, width = picture.image.shape[1:]
+        operator = kind.operator((channels, height * side, width * side), **values)
+        measurements = operator.from_view(picture.image)
+    check_batch(measurements, operator.measurement_shape, "measurements")
+    return LinearProblem(
+        task=task,
+        image_shape=operator.image_shape,
+        knobs=values,
+        picture=picture,
+        simulated=simulated,
+        seed=seed,
+        operator=operator,
+        measurements=measurements,
+        noise_level=noise_level,
+        estimate_noise=estimate_noise,
+    )
 
 
-def is_kind(value: Any, kind: type) -> bool:
-    """Whether a JSON value is of a kind. Not isinstance, for which true is a whole number."""
-    return type(value) is kind or (kind is float and type(value) is int and abs(value) < 2**53)
+def noise_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON of a run says of the noise in the measurements, as arguments of `pose`."""
+    return {
+        "noise_level": member(run, "noise_level", float),
+        "estimate_noise": member(run, "estimate_noise", bool),
+    }

@@ -1,8 +1,9 @@
-"""Noise models: what is known of the noise in measurements, as a density.
+"""Describe the noise in measurements by its density.
 
-Whang, Lei & Dimakis (2021) let noise have any density that can be evaluated: independent Gaussians whose strength
-varies from row to row, or digits that a normalizing flow knows. Log-densities are in nats and sum over the entries of a
-measurement. A noise model is a module, so `.to(device)` moves what it holds.
+Any density that can be evaluated will do, as in Whang, Lei & Dimakis (2021), "Solving Inverse Problems with a
+Flow-based Noise Model", https://arxiv.org/abs/2003.08089: independent Gaussians whose strength varies from row to row,
+or digits whose density is a normalizing flow. Log-densities are in nats and summed over the entries of a measurement.
+A noise model is a module, so `.to(device)` moves its tensors.
 """
 
 from __future__ import annotations
@@ -24,34 +25,37 @@ class NoiseModel(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, delta: Tensor, floor: float = 0.0) -> Tensor:
-        """Log-density in nats of noise.
+        """Return the log-density of noise in nats, (batch,).
 
         Parameters
         ----------
-        delta : (batch, *measurement shape).
-        floor : as if white noise of this standard deviation had been added. A descent that lowers it step by step meets
-            a smooth objective first.
-
-        Returns
-        -------
-        (batch,)
+        delta : the noise, (batch, *measurement shape).
+        floor : standard deviation of white noise that is taken to be added, which widens the density. A descent that
+            lowers it step by step meets a smooth objective first.
         """
 
     @abstractmethod
     def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
-        """Draw noise for measurements of `shape`: (count, *shape).
+        """Draw noise for `count` measurements of `shape`: (count, *shape).
 
         Each draw has its own stream of random numbers, so draw 3 of 8 equals draw 3 of 4.
         """
 
 
 class Gaussian(NoiseModel):
-    """Independent Gaussian noise with a standard deviation, and if need be a mean, for every entry.
+    """Independent Gaussian noise with a standard deviation and a mean for every entry.
 
     Parameters
     ----------
-    std : positive, of any shape that broadcasts to a measurement's; ValueError otherwise.
-    mean : likewise, of any sign.
+    std : standard deviation, positive, of any shape that broadcasts to a measurement's; ValueError otherwise.
+    mean : mean, of any shape that broadcasts to a measurement's.
+
+    Examples
+    --------
+    >>> Gaussian(1.0).log_prob(torch.zeros(2, 1, 4, 4))
+    tensor([-14.7030, -14.7030])
+    >>> Gaussian(torch.tensor([0.1, 0.2])).sample(3, (5, 2)).shape
+    torch.Size([3, 5, 2])
     """
 
     std: Tensor
@@ -68,12 +72,12 @@ class Gaussian(NoiseModel):
         return self.entries(delta, floor).flatten(1).sum(1)
 
     def entries(self, delta: Tensor, floor: float = 0.0) -> Tensor:
-        """The log-density of every entry of `delta`, in its shape."""
+        """Return the log-density of every entry of `delta`, in its shape."""
         try:
             variance = self.std.expand(delta.shape[1:]).square() + floor**2
         except RuntimeError as error:
             given, expected = tuple(delta.shape[1:]), tuple(self.std.shape)
-            raise ValueError(f"the noise is of {given}, and its model of {expected}: build it for {given}") from error
+            raise ValueError(f"the noise has shape {given} and its model {expected}: build it for {given}") from error
         return -0.5 * ((delta - self.mean).square() / variance + (2 * math.pi * variance).log())
 
     def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
@@ -85,18 +89,23 @@ Profile = Literal["appendix", "text"]
 
 
 def sinusoidal(shape: Sequence[int], c: float = 0.1, profile: Profile = "appendix", mean: float = 0.0) -> Gaussian:
-    """Gaussian noise that rises and falls with a period of 16 rows of an image, or 16 entries of a list of numbers.
+    """Make Gaussian noise whose strength rises and falls over 16 rows of an image, or 16 entries of a vector.
 
-    The k-th row, from 0, has standard deviation `c·(exp(sin(2πk / 16)) - 1) / (e - 1)` by the appendix of Whang, Lei &
-    Dimakis (2021), which leaves half of the rows at the least value, or `c·exp(sin(2πk / 16)) / e` by its text; both
-    are clamped to [.001, 1].
+    The paper (see the module) gives two formulas for the standard deviation of row k = 0, 1, ...:
+    `c·(exp(sin(2πk / 16)) - 1) / (e - 1)` in its appendix, which leaves half of the rows at the least value, and
+    `c·exp(sin(2πk / 16)) / e` in its text. Both are clamped to [0.001, 1] here.
 
     Parameters
     ----------
-    shape : of a measurement, (C, H, W) or (m,).
-    c : the largest standard deviation; the text takes 1.
+    shape : shape of a measurement, (C, H, W) or (m,).
+    c : the largest standard deviation, which is 1 in the paper's text.
     profile : "appendix" or "text"; ValueError otherwise.
-    mean : the text says that it is positive, without a value.
+    mean : mean of the noise, which the paper's text says is positive, without a value.
+
+    Examples
+    --------
+    >>> sinusoidal((3, 64, 64), c=0.1).std[:6, 0]
+    tensor([0.0010, 0.0271, 0.0598, 0.0884, 0.1000, 0.0884])
     """
     rows = shape[0] if len(shape) == 1 else shape[-2]
     wave = torch.sin(2 * math.pi * torch.arange(rows) / 16).exp()
@@ -112,15 +121,20 @@ def sinusoidal(shape: Sequence[int], c: float = 0.1, profile: Profile = "appendi
 
 
 def radial(shape: Sequence[int], c: float = 0.1, centre: tuple[float, float] | None = None) -> Gaussian:
-    """Gaussian noise that fades with the distance d in pixels from a centre.
+    """Make Gaussian noise that fades with the distance d in pixels from a centre.
 
-    The standard deviation is `c·exp(-.005 d²)`, clamped to [.001, 1000] (Whang, Lei & Dimakis 2021, appendix B.1).
+    The standard deviation is `c·exp(-0.005 d²)`, clamped to [0.001, 1000] (appendix B.1 of the paper, see the module).
 
     Parameters
     ----------
     shape : (C, H, W) of the image.
     c : the standard deviation at the centre.
-    centre : its row and column, from 0; the middle if None, (31, 31) of 64×64 pixels as in the paper.
+    centre : row and column of the centre, from 0. None is the middle: (31, 31) of 64×64 pixels, as in the paper.
+
+    Examples
+    --------
+    >>> radial((3, 64, 64), c=0.1).std[31, 31:42:5]
+    tensor([0.1000, 0.0882, 0.0607])
     """
     _, height, width = check_shape(shape)
     row, column = ((height - 1) // 2, (width - 1) // 2) if centre is None else centre
@@ -129,17 +143,22 @@ def radial(shape: Sequence[int], c: float = 0.1, centre: tuple[float, float] | N
 
 
 def scribbled(strokes: Tensor, std: float = 0.01, spread: float = 1.0) -> Gaussian:
-    """Strokes of a pen over a picture: where they are is known, what they hold is not.
+    """Make the noise model of strokes of a pen over a picture, at known places and of unknown colour.
 
-    Under a stroke δ is the pen's colour less the picture's, between -1 and 1. A Gaussian that wide says nearly nothing,
-    so that the prior fills in what the strokes hide, whatever their colour; a density learned from strokes would know
-    their shapes, which the drawing already gives exactly.
+    Under a stroke δ is the pen's colour minus the picture's, between -1 and 1. A Gaussian that wide says nearly
+    nothing, so the prior fills in what the strokes hide, whatever their colour. A density learned from strokes would
+    know their shapes, but those are given exactly.
 
     Parameters
     ----------
-    strokes : bool, of any shape that broadcasts to the image's; True where the pen was.
-    std : of the rest of the picture.
+    strokes : bool, True where the pen was, of any shape that broadcasts to the image's.
+    std : standard deviation elsewhere.
     spread : standard deviation under a stroke.
+
+    Examples
+    --------
+    >>> scribbled(torch.tensor([[False, True, True]])).std
+    tensor([[0.0100, 1.0000, 1.0000]])
     """
     return Gaussian(torch.where(strokes, spread, std))
 
@@ -153,25 +172,33 @@ class Place(NamedTuple):
 
 
 class PastedDigits(NoiseModel):
-    """Digits that a flow knows, at known places, and white noise elsewhere.
+    """Digits at known places, whose density is a flow, and white noise elsewhere.
 
     The log-density is the sum of the flow's at the places and the Gaussian's elsewhere.
 
     Parameters
     ----------
-    flow : density of one digit, (1, height, width) in [0, 1]; without a logit, because a descent leaves [0, 1], and
-        trained on digits with white noise of `FINEST`: that of clean ones is too sharp to descend.
+    flow : density of one digit, (1, height, width) in [0, 1]. It has no logit, because a descent leaves [0, 1]. It is
+        trained on digits with white noise of `FINEST`, because the density of clean digits is too sharp to descend.
     places : one for each digit.
-    image_shape : (C, H, W) of the images that they lie on.
-    std : of the noise elsewhere.
+    image_shape : (C, H, W) of the images under the digits.
+    std : standard deviation of the noise elsewhere.
 
     Raises
     ------
-    ValueError : there is no place, one is outside the image, or two overlap.
+    ValueError : there is no place, a place is outside the image, or two overlap.
+
+    Examples
+    --------
+    >>> from invlib.priors.flows import RealNVP
+    >>> digit = RealNVP((1, 28, 28), (2,), 1)
+    >>> noise = PastedDigits(digit, scatter((3, 64, 64), 2), (3, 64, 64))
+    >>> noise.sample(4, (3, 64, 64)).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     FINEST = 0.01
-    """Standard deviation of the white noise on the digits that the flow was trained on: its density is no sharper."""
+    """Standard deviation of the white noise on the digits that the flow is trained on."""
 
     elsewhere: Tensor
 
@@ -193,10 +220,11 @@ class PastedDigits(NoiseModel):
         self.register_buffer("elsewhere", elsewhere)
 
     def log_prob(self, delta: Tensor, floor: float = 0.0) -> Tensor:
-        """As in `NoiseModel`; the floor raises the flow's density to a power, and it is then not normalised.
+        """Return the log-density of noise (batch, C, H, W) in nats, (batch,); with a floor it is not normalised.
 
-        A flow has no closed form for added noise, so the power is the one that widens a Gaussian of the flow's finest
-        scale as much. Without it the descent stops where the flow's density is steep.
+        A flow has no closed form for added noise. So the floor raises the flow's density to a power below 1, the one
+        that widens a Gaussian of standard deviation `FINEST` as much as the noise would. Without it the descent stops
+        where the flow's density is steep.
         """
         digits = torch.stack([delta[:, *self._window(place)] for place in self.places], 1)
         known = self.flow.log_prob(digits.flatten(0, 1)[:, None]).view(len(delta), -1).sum(1)
@@ -204,7 +232,7 @@ class PastedDigits(NoiseModel):
         return known / (1 + (floor / self.FINEST) ** 2) + rest
 
     def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
-        """Draw noise: (count, *shape), digits clipped to [0, 1]. ValueError unless `shape` is the model's."""
+        """Draw noise, (count, *shape), with digits clipped to [0, 1]. ValueError unless `shape` is the model's."""
         if tuple(shape) != self.image_shape:
             raise ValueError(f"shape must be {self.image_shape}, for which the places were given, got {tuple(shape)}")
         delta = self.background.sample(count, shape, seed)
@@ -219,13 +247,18 @@ class PastedDigits(NoiseModel):
 
 
 def scatter(image_shape: Sequence[int], count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> list[Place]:
-    """Random places for `count` digits of `size` (height, width) on an image (C, H, W), no two of which overlap.
+    """Draw places for `count` digits of `size` (height, width) on an image (C, H, W), so that no two overlap.
 
-    Each has a cell of its own, of as many as fit, and lies anywhere in it.
+    The image is divided into as many cells as fit. Each digit has a cell of its own and lies anywhere in it.
 
     Raises
     ------
-    ValueError : if there are fewer cells than digits.
+    ValueError : there are fewer cells than digits.
+
+    Examples
+    --------
+    >>> scatter((1, 28, 56), 2)
+    [Place(channel=0, top=0, left=0), Place(channel=0, top=0, left=28)]
     """
     channels, rows, columns = check_shape(image_shape)[0], image_shape[1] // size[0], image_shape[2] // size[1]
     if not 0 < count <= channels * rows * columns:

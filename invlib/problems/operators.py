@@ -1,11 +1,13 @@
-"""What is measured: linear operators whose rows are orthonormal.
+"""Measure images by linear operators with orthonormal rows.
 
-Every operator stands for a matrix `M` with orthonormal columns, which only `DenseRows` stores: `measure` is `Mᵀ x`,
-`adjoint` is `M m`, and because `MᵀM = I` the adjoint is also the pseudo-inverse and `M Mᵀ` projects onto the measured
-subspace (Kadkhodaie & Simoncelli 2021, section 3). Operators are modules, so `.to(device)` moves what they hold.
+Every operator stands for a matrix `M` with orthonormal columns: `measure` is `Mᵀ x` and `adjoint` is `M m`. Because
+`MᵀM = I`, the adjoint is also the pseudo-inverse, and `M Mᵀ` projects onto the measured subspace. Only `DenseRows`
+stores the matrix. Operators are modules, so `.to(device)` moves their tensors. The notation is that of section 3 of
+Kadkhodaie & Simoncelli (2021), "Stochastic Solutions for Linear Inverse Problems using the Prior Implicit in a
+Denoiser", https://arxiv.org/abs/2007.13640.
 
-An operator of your own is a subclass of `LinearOperator` that sets `measurement_shape` and has two methods, `measure`
-and `adjoint`.
+To write an operator of your own, subclass `LinearOperator`, set `measurement_shape`, and define `measure` and
+`adjoint`.
 """
 
 from __future__ import annotations
@@ -25,13 +27,27 @@ from invlib.checks import check_batch, check_shape
 class LinearOperator(nn.Module, ABC):
     """A linear measurement of images with orthonormal rows.
 
-    Images and measurements are batches of float32; the batch comes first. Tensors of any other shape than the
-    operator's raise ValueError.
+    Images and measurements are float32 tensors with the batch first. All methods raise ValueError for a tensor whose
+    shape is not the operator's.
 
     Attributes
     ----------
     image_shape : (channels, height, width) of the images.
     measurement_shape : shape of the measurements of one image.
+
+    Examples
+    --------
+    An operator that measures the mean of each channel; the factor 4 makes its rows of 4 × 4 entries unit vectors:
+
+    >>> class Means(LinearOperator):
+    ...     measurement_shape = (3,)
+    ...     def measure(self, x):
+    ...         return 4 * x.mean((2, 3))
+    ...     def adjoint(self, m):
+    ...         return (m / 4)[..., None, None].expand(-1, 3, 4, 4)
+    >>> means, m = Means((3, 4, 4)), torch.rand(2, 3)
+    >>> torch.allclose(means.measure(means.adjoint(m)), m)
+    True
     """
 
     measurement_shape: tuple[int, ...]
@@ -42,27 +58,27 @@ class LinearOperator(nn.Module, ABC):
 
     @property
     def measured(self) -> int:
-        """How many numbers are kept of each image."""
+        """How many numbers are measured of each image."""
         return math.prod(self.measurement_shape)
 
     @abstractmethod
     def measure(self, x: Tensor) -> Tensor:
-        """`Mᵀ x`: images (batch, *image_shape) to measurements (batch, *measurement_shape)."""
+        """Return `Mᵀ x`: measurements (batch, *measurement_shape) of images (batch, *image_shape)."""
 
     @abstractmethod
     def adjoint(self, m: Tensor) -> Tensor:
-        """`M m`: measurements (batch, *measurement_shape) to the smallest images (batch, *image_shape) with them."""
+        """Return `M m`: least-norm images (batch, *image_shape) with measurements (batch, *measurement_shape)."""
 
     def project(self, x: Tensor) -> Tensor:
-        """`M Mᵀ x`: the part of the images (batch, *image_shape) that is measured."""
+        """Return `M Mᵀ x`: the measured part of images (batch, *image_shape)."""
         return self.adjoint(self.measure(x))
 
     def view(self, m: Tensor) -> Tensor:
-        """The pictures that show a person the measurements (batch, *measurement_shape): `M m` unless said otherwise."""
+        """Return pictures that show measurements (batch, *measurement_shape) to a person; `M m` unless overridden."""
         return self.adjoint(m)
 
     def from_view(self, picture: Tensor) -> Tensor:
-        """The measurements (batch, *measurement_shape) that such pictures show: the inverse of `view`."""
+        """Return the measurements (batch, *measurement_shape) that pictures show: the inverse of `view`."""
         return self.measure(picture)
 
     def check_image(self, x: Tensor) -> None:
@@ -77,13 +93,20 @@ class LinearOperator(nn.Module, ABC):
 class BlockAverage(LinearOperator):
     """Averages of non-overlapping blocks: super-resolution.
 
-    Measurements, (batch, channels, height / factor, width / factor), are `factor` times the averages, so that the rows
-    have unit length; `view` is the low-resolution picture, in [0, 1] like the image.
+    The measurements, (batch, channels, height / factor, width / factor), are `factor` times the averages, so that the
+    rows have unit length. `view` is the low-resolution picture, in [0, 1] like the image.
 
     Parameters
     ----------
     image_shape : (channels, height, width); ValueError unless height and width are multiples of `factor`.
     factor : side of a block in pixels.
+
+    Examples
+    --------
+    >>> average = BlockAverage((1, 2, 4), factor=2)
+    >>> x = torch.tensor([[[[0.0, 0.2, 0.4, 0.6], [0.2, 0.4, 0.6, 0.8]]]])
+    >>> average.view(average.measure(x))
+    tensor([[[[0.2000, 0.6000]]]])
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
@@ -105,12 +128,12 @@ class BlockAverage(LinearOperator):
         return F.interpolate(m / self.factor, scale_factor=self.factor, mode="nearest")
 
     def view(self, m: Tensor) -> Tensor:
-        """The low-resolution pictures, (batch, channels, height / factor, width / factor)."""
+        """Return the low-resolution pictures, (batch, channels, height / factor, width / factor)."""
         self.check_measurements(m)
         return m / self.factor
 
     def from_view(self, picture: Tensor) -> Tensor:
-        """The measurements that low-resolution pictures (batch, channels, height / factor, width / factor) show."""
+        """Return the measurements of low-resolution pictures (batch, channels, height / factor, width / factor)."""
         check_batch(picture, self.measurement_shape, "low-resolution pictures")
         return self.factor * picture
 
@@ -121,8 +144,15 @@ class Mask(LinearOperator):
     Parameters
     ----------
     image_shape : (channels, height, width).
-    kept : bool, (height, width) or (1 or channels, height, width), True where the image is measured; ValueError for any
+    kept : bool, (height, width) or (1 or channels, height, width), True where the image is measured. ValueError for any
         other type or shape, or if it is True nowhere.
+
+    Examples
+    --------
+    >>> mask = Mask((1, 1, 3), torch.tensor([[True, False, True]]))
+    >>> m = mask.measure(torch.tensor([[[[0.1, 0.2, 0.3]]]]))
+    >>> m, mask.adjoint(m)
+    (tensor([[0.1000, 0.3000]]), tensor([[[[0.1000, 0.0000, 0.3000]]]]))
     """
 
     kept: Tensor
@@ -144,9 +174,14 @@ class Mask(LinearOperator):
 
     @classmethod
     def block(cls, image_shape: Sequence[int], box: tuple[int, int, int, int]) -> Mask:
-        """Everything is measured but the block `box` = (top, left, height, width), in pixels.
+        """Measure everything except the block `box` = (top, left, height, width), in pixels.
 
-        ValueError unless the box lies in the image and leaves some of it.
+        ValueError unless the box lies inside the image and leaves some of it.
+
+        >>> Mask.block((1, 3, 4), (0, 1, 2, 2)).kept.int()
+        tensor([[[1, 0, 0, 1],
+                 [1, 0, 0, 1],
+                 [1, 1, 1, 1]]], dtype=torch.int32)
         """
         rows, columns = check_shape(image_shape)[1:]
         top, left, height, width = box
@@ -158,14 +193,19 @@ class Mask(LinearOperator):
 
     @classmethod
     def random_pixels(cls, image_shape: Sequence[int], keep: float, seed: int = 0, shared: bool = True) -> Mask:
-        """A random fraction `keep` of the pixels is measured: `round(keep * count)` of them.
+        """Measure a random fraction `keep` of the pixels, `round(keep * count)` of them.
 
         Parameters
         ----------
         image_shape : (channels, height, width).
-        keep : fraction in (0, 1]; ValueError otherwise, or if it rounds to no pixel.
-        seed : of the choice.
-        shared : the same pixels in every colour; otherwise each colour of each pixel is chosen by itself.
+        keep : a fraction in (0, 1]; ValueError otherwise, or if it rounds to no pixel.
+        seed : for the choice of pixels.
+        shared : whether the same pixels are chosen in every channel; if False, each number is chosen by itself.
+
+        Examples
+        --------
+        >>> Mask.random_pixels((3, 10, 10), keep=0.25).measurement_shape
+        (75,)
         """
         channels, height, width = check_shape(image_shape)
         kept = torch.zeros(1 if shared else channels, height, width, dtype=torch.bool)
@@ -188,19 +228,23 @@ class Mask(LinearOperator):
 
 
 def hartley(x: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """The orthonormal Hartley transform over some dimensions: real, symmetric and its own inverse.
+    """The orthonormal Hartley transform over some dimensions, which is real, symmetric and its own inverse.
 
-    It is `Re F - Im F` of the orthonormal Fourier transform `F` (Bracewell 1983). The conjugate coefficients a ± ib of
-    the frequencies ±k become the real numbers a - b and a + b, with the same energy; a coefficient that is its own
-    conjugate (the mean, and the Nyquist frequencies of even sides) is real and stays. So every frequency has one real
-    number, and none is a special case.
+    It is `Re F - Im F` of the orthonormal Fourier transform `F`. The conjugate coefficients a ± ib of the frequencies
+    ±k become the real numbers a - b and a + b, which have the same energy. A coefficient that is its own conjugate (the
+    mean, and the Nyquist frequencies of even sides) is real and stays. So every frequency has one real number, and none
+    is a special case. See Bracewell (1983), "Discrete Hartley transform", https://doi.org/10.1364/JOSA.73.001832.
+
+    >>> x = torch.rand(2, 3, 8, 10)
+    >>> torch.allclose(hartley(hartley(x)), x, atol=1e-6)
+    True
     """
     spectrum = torch.fft.fftn(x, dim=dims, norm="ortho")
     return spectrum.real - spectrum.imag
 
 
 def opposite(spectrum: Tensor) -> Tensor:
-    """The value at -k for every frequency k of a spectrum (height, width), in the order of `torch.fft.fft2`."""
+    """Return the value at -k for every frequency k of a spectrum (height, width), in the order of `torch.fft.fft2`."""
     return spectrum.flip(0, 1).roll((1, 1), (0, 1))
 
 
@@ -212,8 +256,16 @@ class FourierRows(LinearOperator):
     Parameters
     ----------
     image_shape : (channels, height, width).
-    kept : bool, (height, width), True where a frequency is kept, in the order of `torch.fft.fft2`; ValueError unless it
-        keeps something and keeps -k with every k, as a real image cannot have one without the other.
+    kept : bool, (height, width), True where a frequency is kept, in the order of `torch.fft.fft2`. ValueError unless it
+        keeps some frequency, and -k with every k, because a real image cannot have one without the other.
+
+    Examples
+    --------
+    >>> kept = torch.zeros(8, 8, dtype=torch.bool)
+    >>> kept[0, 0] = True  # the mean of each channel
+    >>> x = torch.rand(1, 3, 8, 8)
+    >>> torch.allclose(FourierRows((3, 8, 8), kept).measure(x)[..., 0], 8 * x.mean((2, 3)))
+    True
     """
 
     kept: Tensor
@@ -248,26 +300,31 @@ class FourierRows(LinearOperator):
         return self.filter(x, half_plane(self.kept))
 
     def filter(self, x: Tensor, response: Tensor) -> Tensor:
-        """Images (batch, *image_shape) with their `rfft2` multiplied by `response`, (height, width // 2 + 1)."""
+        """Multiply the `rfft2` of images (batch, *image_shape) by `response`, (height, width // 2 + 1)."""
         return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=self.image_shape[1:])
 
 
 def half_plane(spectrum: Tensor) -> Tensor:
-    """The part of a full spectrum (height, width) that `torch.fft.rfft2` keeps: (height, width // 2 + 1)."""
+    """Return the part of a full spectrum (height, width) that `torch.fft.rfft2` keeps: (height, width // 2 + 1)."""
     return spectrum[:, : spectrum.shape[1] // 2 + 1]
 
 
 class LowPass(FourierRows):
     """The low-frequency Fourier coefficients: spectral super-resolution.
 
-    Kept are the frequencies of the centred rectangle whose sides are √keep of the spectrum's: up to √keep / 2 cycles
-    per pixel along each axis. The mean is always among them, and `keep=1` keeps everything.
+    The kept frequencies fill a centred rectangle whose sides are √keep of the spectrum's, so they reach √keep / 2
+    cycles per pixel along each axis. The mean is always kept, and `keep=1` keeps everything.
 
     Parameters
     ----------
     image_shape : (channels, height, width).
-    keep : fraction of the coefficients, in (0, 1]; ValueError otherwise. The fraction really kept, `measured` over the
-        size of the image, differs a little because each side of the rectangle is an odd number of frequencies.
+    keep : fraction of the coefficients, in (0, 1]; ValueError otherwise. The kept fraction, `measured` over the size of
+        the image, differs from it a little, because each side of the rectangle is an odd number of frequencies.
+
+    Examples
+    --------
+    >>> LowPass((3, 64, 64), keep=0.1).measurement_shape  # 21 × 21 frequencies of 64 × 64
+    (3, 441)
     """
 
     def __init__(self, image_shape: Sequence[int], keep: float) -> None:
@@ -277,7 +334,7 @@ class LowPass(FourierRows):
 
     @staticmethod
     def _low(side: int, fraction: float) -> Tensor:
-        """Which of the frequencies of one axis are in the central `fraction`: bool, (side,)."""
+        """Tell which frequencies of one axis lie in the central `fraction`: bool, (side,)."""
         index = torch.arange(side)
         return 2 * torch.minimum(index, side - index) <= fraction * side
 
@@ -285,23 +342,32 @@ class LowPass(FourierRows):
 class Blur(FourierRows):
     """Circular convolution with a known kernel: deblurring.
 
-    A blur multiplies each Fourier coefficient by the kernel's transfer function, which is its singular value
-    decomposition: the singular values are the magnitudes. The frequencies that it all but removes are given up; those
-    where the magnitude is above `threshold` times the largest are measured. The measurement is the Hartley coefficients
-    of the *sharp* image there, with the blur's gain and phase divided out; `view` puts them back and is the blurred
-    picture, less the dropped frequencies.
+    A blur multiplies each Fourier coefficient by the kernel's transfer function. This is its singular value
+    decomposition, and the singular values are the magnitudes. Frequencies whose magnitude is above `threshold` times
+    the largest are measured; the others, which the blur all but removes, are dropped. The measurements are the Hartley
+    coefficients of the *sharp* image at the kept frequencies, with the blur's gain and phase divided out. `view` puts
+    gain and phase back, so it is the blurred picture without the dropped frequencies.
 
     Parameters
     ----------
     image_shape : (channels, height, width).
-    kernel : (kernel height, kernel width), no larger than the image; centred on pixel (kernel height // 2,
+    kernel : (kernel height, kernel width), no larger than the image. It is centred on pixel (kernel height // 2,
         kernel width // 2) and scaled to sum 1. ValueError if it is not finite, sums to zero or does not fit.
-    threshold : in (0, 1), ValueError otherwise. Errors of a blurred picture, its rounding to 8 bits for one, grow by up
-        to 1 / threshold in `from_view`.
+    threshold : in (0, 1), ValueError otherwise. `from_view` amplifies the errors of a blurred picture, such as its
+        rounding to 8 bits, by up to 1 / threshold.
 
     Attributes
     ----------
-    dropped : how many numbers of each image are given up; `measured + dropped` is the size of the image.
+    dropped : how many numbers of each image are dropped; `measured + dropped` is the size of the image.
+
+    Examples
+    --------
+    >>> blur = Blur((1, 32, 32), gaussian_kernel(1.5))
+    >>> blur.measured, blur.dropped
+    (221, 803)
+    >>> m = blur.measure(torch.rand(1, 1, 32, 32))
+    >>> torch.allclose(blur.from_view(blur.view(m)), m, atol=1e-4)
+    True
     """
 
     transfer: Tensor
@@ -311,7 +377,7 @@ class Blur(FourierRows):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, both excluded, got {threshold}")
         transfer = transfer_function(kernel, check_shape(image_shape)[1:])
-        # Rounding must not keep a frequency without its opposite.
+        # The maximum keeps rounding from dropping one of two opposite frequencies.
         magnitude = torch.maximum(transfer.abs(), opposite(transfer.abs()))
         super().__init__(image_shape, magnitude > threshold * magnitude.max())
         self.dropped = math.prod(self.image_shape) - self.measured
@@ -319,23 +385,23 @@ class Blur(FourierRows):
         self.register_buffer("inverse", half_plane((1 / transfer).where(self.kept, 0)).to(torch.complex64))
 
     def view(self, m: Tensor) -> Tensor:
-        """The blurred pictures, (batch, *image_shape), without the dropped frequencies."""
+        """Return the blurred pictures, (batch, *image_shape), without the dropped frequencies."""
         return self.filter(self.adjoint(m), self.transfer)
 
     def from_view(self, picture: Tensor) -> Tensor:
-        """The measurements that blurred pictures (batch, *image_shape) show: the blur undone where it is kept."""
+        """Return the measurements of blurred pictures (batch, *image_shape): the blur is undone at kept frequencies."""
         self.check_image(picture)
         return self.measure(self.filter(picture, self.inverse))
 
 
 def transfer_function(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """The Fourier transform of a kernel centred on the origin and scaled to sum 1: complex128, `size`."""
+    """Return the Fourier transform of a kernel centred on the origin and scaled to sum 1: complex128, (*size,)."""
     kernel = torch.as_tensor(kernel, dtype=torch.float64)
     if kernel.ndim != 2 or kernel.shape[0] > size[0] or kernel.shape[1] > size[1] or not kernel.numel():
         raise ValueError(
             f"kernel must be 2-D and no larger than the {size[0]}×{size[1]} image, got shape {tuple(kernel.shape)}"
         )
-    # A sum that is only rounding error counts as zero.
+    # A sum that is only rounding error is treated as zero.
     if not kernel.isfinite().all() or kernel.sum().abs() <= 1e-6 * kernel.abs().sum():
         raise ValueError("kernel must be finite and must not sum to zero, as it is scaled to sum 1")
     padded = torch.zeros(size, dtype=torch.float64)
@@ -344,7 +410,11 @@ def transfer_function(kernel: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def gaussian_kernel(sigma: float) -> Tensor:
-    """A Gaussian of standard deviation `sigma` > 0 pixels, cut at 3 σ: square with an odd side, float32, sum 1."""
+    """Make a Gaussian kernel of standard deviation `sigma` > 0 pixels, cut at 3 σ: square, odd side, float32, sum 1.
+
+    >>> gaussian_kernel(1.5).shape
+    torch.Size([11, 11])
+    """
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma must be a positive number of pixels, got {sigma}")
     radius = math.ceil(3 * sigma)
@@ -354,20 +424,27 @@ def gaussian_kernel(sigma: float) -> Tensor:
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """A straight streak: the blur of a camera that moves evenly during the exposure.
+    """Make the kernel of a camera that moves evenly during the exposure: a straight streak.
 
     Parameters
     ----------
-    length : of the streak in pixels, at least 1 (no blur); ValueError otherwise.
-    angle : in degrees, counter-clockwise from the horizontal.
+    length : length of the streak in pixels, at least 1 (no blur); ValueError otherwise.
+    angle : direction in degrees, counter-clockwise from the horizontal.
 
     Returns
     -------
-    Square with an odd side, float32, sum 1.
+    The kernel, square with an odd side, float32, sum 1.
+
+    Examples
+    --------
+    >>> motion_kernel(2, 0)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [0.2500, 0.5000, 0.2500],
+            [0.0000, 0.0000, 0.0000]])
     """
     if not 1 <= length < math.inf:
         raise ValueError(f"length must be at least 1 pixel, got {length}")
-    reach = (length - 1) / 2  # The outer halves of the end pixels are part of the streak.
+    reach = (length - 1) / 2  # The streak ends at the outer edges of its last pixels, half a pixel from their centres.
     radius = math.ceil(reach)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     down, right = torch.meshgrid(offsets, offsets, indexing="ij")
@@ -379,17 +456,22 @@ def motion_kernel(length: float, angle: float) -> Tensor:
 
 
 class StructuredRows(LinearOperator):
-    """Random orthonormal rows at the cost of a transform: compressive sensing of images of any size.
+    """Random orthonormal rows at the cost of one transform: compressive sensing of images of any size.
 
-    The numbers of the image get random signs, then an orthonormal Hartley transform over colours, rows and columns
-    spreads each over all coefficients, of which a random subset is kept: measurements are (batch, number kept).
+    The numbers of the image get random signs, and an orthonormal Hartley transform over channels, rows and columns
+    spreads each of them over all coefficients. A random subset of these is kept: measurements are (batch, number kept).
 
     Parameters
     ----------
     image_shape : (channels, height, width).
     keep : fraction of the coefficients, in (0, 1]; `round(keep * size)` are kept. ValueError otherwise, or if it rounds
         to none.
-    seed : of signs and subset, the same on every device.
+    seed : for the signs and the subset, which are the same on every device.
+
+    Examples
+    --------
+    >>> StructuredRows((3, 64, 64), keep=0.1).measurement_shape
+    (1229,)
     """
 
     signs: Tensor
@@ -416,14 +498,20 @@ class StructuredRows(LinearOperator):
 class DenseRows(LinearOperator):
     """Random orthonormal rows from the QR decomposition of a Gaussian matrix: the paper's compressive sensing.
 
-    Measurements are (batch, number kept). The matrix is stored, so this is for small images.
+    Measurements are (batch, number kept). The matrix is stored, so use this for small images only.
 
     Parameters
     ----------
     image_shape : (channels, height, width).
     keep : measurements as a fraction of the image's size, in (0, 1]; there are `round(keep * size)`. ValueError
         otherwise, if it rounds to none, or if the matrix would have more than 2²⁷ entries (512 MiB).
-    seed : of the Gaussian matrix, the same on every device.
+    seed : for the Gaussian matrix, which is the same on every device.
+
+    Examples
+    --------
+    >>> rows = DenseRows((1, 8, 8), keep=0.25)
+    >>> torch.allclose(rows.matrix.T @ rows.matrix, torch.eye(16), atol=1e-5)
+    True
     """
 
     matrix: Tensor
@@ -450,7 +538,7 @@ class DenseRows(LinearOperator):
 
 @lru_cache(maxsize=1)
 def orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
-    """Of a Gaussian matrix: (size, count). The last is kept, as it takes seconds, and a page asks for it many times."""
+    """Orthonormalise the columns of a Gaussian matrix (size, count). The last result is cached, as it takes seconds."""
     gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
     return torch.linalg.qr(gaussian).Q.contiguous()
 
@@ -462,7 +550,7 @@ def check_keep(keep: float) -> None:
 
 
 def kept_count(count: int, keep: float) -> int:
-    """The number that is the fraction `keep` of `count`; ValueError if there is none."""
+    """Return the fraction `keep` of `count`, rounded; ValueError if that is 0 or `keep` is not in (0, 1]."""
     check_keep(keep)
     kept = round(keep * count)
     if kept == 0:
@@ -471,11 +559,13 @@ def kept_count(count: int, keep: float) -> int:
 
 
 def indices(kept: Tensor) -> Tensor:
-    """Where a mask is True, as places in a row, ascending: int64. With the mask itself an accelerator would be waited
-    for at every use, to count them."""
+    """Return the flat indices where a mask is True, ascending: int64.
+
+    Indexing by the mask itself would wait for an accelerator at every use, to count them.
+    """
     return kept.flatten().nonzero().flatten()
 
 
 def random_subset(count: int, keep: float, generator: torch.Generator) -> Tensor:
-    """A random fraction `keep` of the indices below `count`, ascending: int64, (round(keep * count),)."""
+    """Draw a random fraction `keep` of the indices below `count`, ascending: int64, (round(keep * count),)."""
     return torch.randperm(count, generator=generator)[: kept_count(count, keep)].sort().values

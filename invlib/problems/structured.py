@@ -1,39 +1,29 @@
-"""Problems with structured noise, by name, and the methods that solve them.
+"""The problems with structured noise of the second paper, by name: how a picture is measured, and which noise is on it.
 
 These are the experiments of Whang, Lei & Dimakis (2021). The command line, the benchmarks and the page are generated
-from the two tables here; a new problem or method is one entry.
+from `TASKS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from inspect import signature
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from invlib import images
+from invlib.images import Picture
+from invlib.metrics import psnr_all_channels, ssim
 from invlib.priors import checkpoints
 from invlib.priors.flows import Flow
-from invlib.priors.gans import Generator
+from invlib.problems.forward import Forward, GaussianMeasurements, SignMeasurements, back_project, identity
 from invlib.problems.noise import NoiseModel, PastedDigits, radial, scatter, scribbled, sinusoidal
-from invlib.solvers import baselines
-from invlib.solvers.inversion import (
-    Forward,
-    GaussianMeasurements,
-    Iterate,
-    SignMeasurements,
-    asim,
-    back_project,
-    bora,
-    identity,
-    map_x,
-    map_z,
-    mle,
-)
-
-ImageShape = Sequence[int]
-"""(C, H, W)."""
+from invlib.problems.spec import DRAWING, ImageShape, Knob, Problem, Task
 
 FACES, DIGITS = "faces", "mnist"
 """Kinds of pictures that there are priors for: `realnvp-faces`, `dcgan-faces`, and the same for digits."""
@@ -41,16 +31,19 @@ FACES, DIGITS = "faces", "mnist"
 IMAGE_SHAPES = {FACES: (3, 64, 64), DIGITS: (1, 28, 28)}
 """Kinds of pictures -> the shape (C, H, W) that their priors have."""
 
+SCRIBBLE = "scribble"
+"""The task whose noise is a drawing."""
+
 
 @dataclass(frozen=True)
-class Problem:
+class MeasurementModel:
     """Measurements y = f(x) + δ of images x, with noise δ of a known density.
 
     Attributes
     ----------
     image_shape : (C, H, W).
     forward : f.
-    noise : density of δ.
+    noise : the density of δ.
     linear : whether f is linear.
     factor : a, where f(x) = a·x; None elsewhere.
     """
@@ -70,266 +63,289 @@ class Problem:
         """Measurements as images that need no prior: (batch, C, H, W), of any range."""
         return y if self.factor else back_project(y, self.forward, self.image_shape)
 
+    def baseline(self, y: Tensor) -> Tensor:
+        """Measurements as images (batch, C, H, W) in [0, 1] of the truth's brightness."""
+        return (self.view(y) / (self.factor or 1)).clamp(0, 1)
+
     def level(self) -> float:
-        """Root mean square of the noise, from draws of it."""
+        """The root mean square of the noise, from draws of it."""
         shape = self.forward(torch.zeros(1, *self.image_shape)).shape[1:]
         return float(self.noise.sample(16, shape).square().mean().sqrt())
 
 
-# Problems
-
-
-def digits(shape: ImageShape, *, count: int, seed: int = 0) -> Problem:
+def digits(shape: ImageShape, *, count: int, seed: int = 0) -> MeasurementModel:
     """½ x with digits pasted on it, each in a colour channel of its own place, and faint white noise elsewhere."""
     flow = checkpoints.load("realnvp-mnist-noise", kind=Flow, device="cpu")
     _, height, width = flow.image_shape
     places = scatter(shape, count, (height, width), seed)
-    return Problem(tuple(shape), lambda x: 0.5 * x, PastedDigits(flow, places, shape), factor=0.5)
+    return MeasurementModel(tuple(shape), lambda x: 0.5 * x, PastedDigits(flow, places, shape), factor=0.5)
 
 
-def sinusoid(shape: ImageShape, *, c: float) -> Problem:
+def sinusoid(shape: ImageShape, *, c: float) -> MeasurementModel:
     """x with noise whose strength rises and falls from row to row."""
-    return Problem(tuple(shape), identity, sinusoidal(shape, c))
+    return MeasurementModel(tuple(shape), identity, sinusoidal(shape, c))
 
 
-def spot(shape: ImageShape, *, c: float) -> Problem:
+def spot(shape: ImageShape, *, c: float) -> MeasurementModel:
     """x with noise that is strong in the middle and fades outwards."""
-    return Problem(tuple(shape), identity, radial(shape, c))
+    return MeasurementModel(tuple(shape), identity, radial(shape, c))
 
 
-def scribble(shape: ImageShape, *, strokes: Tensor) -> Problem:
-    """x under strokes of a pen; `strokes` is True there, of any shape that broadcasts to the image's."""
-    return Problem(tuple(shape), identity, scribbled(strokes))
+def scribble(shape: ImageShape, *, strokes: Tensor) -> MeasurementModel:
+    """x under the strokes of a drawing (4, H, W), whose last channel says how opaque they are."""
+    return MeasurementModel(tuple(shape), identity, scribbled(strokes[3] > 0))
 
 
-def compressive_sensing(shape: ImageShape, *, count: int, c: float, seed: int = 0) -> Problem:
+def compressive_sensing(shape: ImageShape, *, count: int, c: float, seed: int = 0) -> MeasurementModel:
     """`count` random sums of all the pixels, with sinusoidal noise."""
-    return Problem(tuple(shape), GaussianMeasurements(shape, count, seed), sinusoidal((count,), c), factor=None)
+    sums = GaussianMeasurements(shape, count, seed)
+    return MeasurementModel(tuple(shape), sums, sinusoidal((count,), c), factor=None)
 
 
-def one_bit(shape: ImageShape, *, count: int, c: float, seed: int = 0) -> Problem:
+def one_bit(shape: ImageShape, *, count: int, c: float, seed: int = 0) -> MeasurementModel:
     """The signs of `count` random sums of all the pixels, with sinusoidal noise."""
     signs = SignMeasurements(shape, count, seed)
-    return Problem(tuple(shape), signs, sinusoidal((count,), c), linear=False, factor=None)
+    return MeasurementModel(tuple(shape), signs, sinusoidal((count,), c), linear=False, factor=None)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A kind of problem.
+@dataclass(frozen=True, kw_only=True)
+class StructuredTask(Task):
+    """A kind of problem with structured noise.
 
     Attributes
     ----------
     title : what it is called on a page.
-    build : a problem for images of a shape (C, H, W); its other arguments are the knobs and, if it draws anything, a
-        seed.
-    knobs : names and defaults of the numbers that a person sets.
+    model : builds the measurement model for an image shape; its other arguments are the knobs and, if it draws
+        anything, a seed.
     swept : the knob that a curve is drawn over, and its values; None where there is none.
-    settings : method -> the arguments that differ from the method's own defaults here.
-    methods : those that are compared, the default first.
-    kind : of the pictures, `FACES` or `DIGITS`.
+    pictures : the kind of pictures, `FACES` or `DIGITS`.
+    sensing : whether sums of pixels are measured, as many as the knob `count` says, and not pixels.
+    about : what was done to the picture, in a sentence or two; `{count}` numbers were measured of `{size}`.
+    no_picture : why a picture cannot be what was measured; empty where it can.
     """
 
     title: str
-    build: Callable[..., Problem]
-    knobs: dict[str, float]
-    swept: tuple[str, tuple[float, ...]] | None
-    settings: dict[str, dict[str, Any]]
-    methods: tuple[str, ...]
-    kind: str = FACES
+    model: Callable[..., MeasurementModel]
+    swept: tuple[str, tuple[float, ...]] | None = None
+    pictures: str = FACES
+    sensing: bool = False
+    about: str
+    no_picture: str = ""
+
+    def build(self, knobs: Mapping[str, Any], seed: int = 0) -> MeasurementModel:
+        """The measurement model for pictures of the task's kind, with all of its knobs given."""
+        drawn = {"seed": seed} if "seed" in signature(self.model).parameters else {}
+        return self.model(IMAGE_SHAPES[self.pictures], **knobs, **drawn)
 
 
-DENOISING = ("map", "map-z", "mle", "asim", "bora", "bm3d", "tv")
-SENSING = ("map", "map-z", "mle", "asim", "bora", "lasso")
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4)
 
-TASKS = {
-    "sinusoidal": Task(
-        "Sinusoidal noise",
-        sinusoid,
-        {"c": 0.1},
-        ("c", RATES),
-        {
-            "map": {"steps": 60},
-            "map-z": {"smoothing": 0.5, "steps": 150},
-            "asim": {"gamma": 2.0, "steps": 150},
-            "bora": {"lam": 0.01},
-        },
-        DENOISING,
+
+def rate(about: str) -> Knob:
+    """The knob of how strong the noise is."""
+    return Knob("c", float, about, "Noise rate c", 0.1, (0.02, *RATES), above=0, most=1)
+
+
+NOISE_RATE = rate(
+    "How strong the noise is where it is strongest, 1 being the picture's full range. More hides more of the picture."
+)
+SENSING_RATE = rate(
+    "How strong the noise in the measured numbers is where it is strongest. More leaves the picture coarser."
+)
+
+TASKS: dict[str, StructuredTask] = {
+    "sinusoidal": StructuredTask(
+        title="Sinusoidal noise",
+        model=sinusoid,
+        knobs=(NOISE_RATE,),
+        swept=("c", RATES),
+        about="The noise rises and falls from row to row. How strong it is in each, the noise model knows.",
     ),
-    "radial": Task(
-        "Radial noise",
-        spot,
-        {"c": 0.1},
-        ("c", RATES),
-        {
-            "map": {"steps": 60},
-            "map-z": {"smoothing": 0.5, "steps": 150},
-            "asim": {"gamma": 2.0, "steps": 150},
-            "bora": {"lam": 0.01},
-        },
-        DENOISING,
+    "radial": StructuredTask(
+        title="Radial noise",
+        model=spot,
+        knobs=(NOISE_RATE,),
+        swept=("c", RATES),
+        about=("The noise is strong in the middle and fades outwards. How strong it is where, the noise model knows."),
     ),
-    "digits": Task(
-        "Digits pasted over it",
-        digits,
-        {"count": 6},
-        ("count", (1, 3, 6, 9, 12)),
-        {
-            "map": {"steps": 100},
-            "map-z": {"smoothing": 1.0, "steps": 400},
-            "asim": {"gamma": 0.0, "steps": 400},
-            "bora": {"lam": 0.01},
-        },
-        DENOISING,
+    "digits": StructuredTask(
+        title="Digits pasted over it",
+        model=digits,
+        knobs=(
+            Knob(
+                "count",
+                int,
+                "How many digits are pasted on the picture. Each hides a part of it.",
+                "Digits",
+                6,
+                tuple(range(1, 13)),
+                least=1,
+            ),
+        ),
+        swept=("count", (1, 3, 6, 9, 12)),
+        about=(
+            "The picture was dimmed to half, and handwritten digits were added to it, each in one of its three "
+            "colours. The noise model is a flow that knows what digits look like, and where they lie, but not which "
+            "they are."
+        ),
+        no_picture="--measured does not go with digits, whose places would have to be known: leave it out",
     ),
-    "scribble": Task(
-        "A scribble",
-        scribble,
-        {},
-        None,
-        {
-            "map": {"steps": 120},
-            "map-z": {"smoothing": 1.0, "steps": 400},
-            "asim": {"gamma": 0.0, "steps": 400},
-            "bora": {"lam": 0.01},
-        },
-        DENOISING,
+    SCRIBBLE: StructuredTask(
+        title="A scribble",
+        model=scribble,
+        knobs=(Knob("strokes", DRAWING, "A drawing of the strokes, on black or on a transparent ground.", "Strokes"),),
+        about="The noise model knows where the pen was, and nothing about what is below.",
     ),
-    "compressive-sensing": Task(
-        "Compressive sensing, noisy",
-        compressive_sensing,
-        {"count": 2500, "c": 0.1},
-        ("count", (500, 1000, 2500, 5000, 7500)),
-        {
-            "map": {"steps": 120},
-            "map-z": {"smoothing": 100.0, "steps": 300},
-            "asim": {"gamma": 10.0, "steps": 300},
-            "bora": {"lam": 0.001},
-        },
-        SENSING,
+    "compressive-sensing": StructuredTask(
+        title="Compressive sensing, noisy",
+        model=compressive_sensing,
+        knobs=(
+            Knob(
+                "count",
+                int,
+                "How many random sums of the picture's 12,288 numbers are measured. Fewer leave more to be guessed.",
+                "Measurements",
+                2500,
+                (500, 1000, 2500, 5000, 7500),
+                least=1,
+            ),
+            SENSING_RATE,
+        ),
+        swept=("count", (500, 1000, 2500, 5000, 7500)),
+        about=(
+            "Of {size} numbers, only {count} random sums were measured, with noise that rises and falls from one to "
+            "the next."
+        ),
+        sensing=True,
+        no_picture="--measured takes a picture, and the measurements of compressive-sensing are none: leave it out",
     ),
-    "one-bit": Task(
-        "1-bit compressive sensing",
-        one_bit,
-        {"count": 3000, "c": 0.1},
-        ("count", (500, 1000, 2000, 3000)),
-        {
-            "map": {"smoothing": 0.05, "steps": 200},
-            "map-z": {"smoothing": 1.0, "steps": 200},
-            "asim": {"gamma": 1.0, "steps": 200},
-            "bora": {"lam": 0.01},
-        },
-        ("map", "map-z", "mle", "asim", "bora"),
-        DIGITS,
+    "one-bit": StructuredTask(
+        title="1-bit compressive sensing",
+        model=one_bit,
+        knobs=(
+            Knob(
+                "count",
+                int,
+                "How many random sums of the picture's 784 numbers are measured, of each only the sign. Fewer leave "
+                "more to be guessed.",
+                "Measurements",
+                3000,
+                (500, 1000, 2000, 3000),
+                least=1,
+            ),
+            SENSING_RATE,
+        ),
+        swept=("count", (500, 1000, 2000, 3000)),
+        pictures=DIGITS,
+        about=(
+            "Of {size} numbers, {count} random sums were measured, of each only its sign, with noise that rises and "
+            "falls from one to the next."
+        ),
+        sensing=True,
+        no_picture="--measured takes a picture, and the measurements of one-bit are none: leave it out",
     ),
 }
-"""Names -> the problems, with the settings of the paper's appendix for the methods that it has."""
+"""Names -> the problems."""
 
 
-# Methods
+class Posed(NamedTuple):
+    """What is seen of measurements: a picture of any range, one in [0, 1], and the noise where the truth is known."""
+
+    view: Tensor
+    baseline: Tensor
+    delta: Tensor | None
 
 
-def run_map(problem: Problem, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    if problem.linear:
-        return map_x(prior, problem.noise, y, problem.forward, seed=seed, **settings)
-    # Signs do not tell how bright a picture is. The descent in x ends far from the truth with every sign right, the one
-    # in z from 0 does not.
-    settings = {"learning_rate": 0.05, "floor": (1.0, 0.003), **settings}
-    return map_z(prior, problem.noise, y, problem.forward, seed=seed, **settings)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StructuredProblem(Problem):
+    """Measurements of a picture with structured noise. What is large is built when it is asked for, and not kept."""
+
+    command: ClassVar[str] = "remove-noise"
+    metrics = {"psnr": psnr_all_channels, "ssim": ssim}  # noqa: RUF012 - annotated in the base class
+
+    @property
+    def kind(self) -> StructuredTask:
+        return TASKS[self.task]
+
+    def build(self) -> tuple[MeasurementModel, Tensor]:
+        """The measurement model, and the measurements (1, ...)."""
+        assert self.picture is not None
+        model, x = self.kind.build(self.knobs, self.seed), self.picture.image
+        if not self.simulated:
+            return model, x
+        if self.task == SCRIBBLE:
+            *_, opacity = strokes = self.knobs["strokes"]
+            return model, images.quantise((1 - opacity) * x + opacity * strokes[:3])
+        return model, model.measure(x, self.seed)
+
+    @property
+    def posed(self) -> Posed:
+        """What is seen of the measurements."""
+        return look(self)
+
+    @property
+    def measured(self) -> int:
+        return int(self.knobs["count"]) if self.kind.sensing else math.prod(self.image_shape)
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return {**super().parameters, "seed": self.seed}
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is any noise: something is drawn, where there is something to draw."""
+        return self.task != SCRIBBLE or bool(self.knobs["strokes"][3].any())
+
+    def view(self) -> Tensor:
+        return self.posed.view
+
+    def baseline(self) -> Tensor:
+        return self.posed.baseline
 
 
-def run_map_z(problem: Problem, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return map_z(prior, problem.noise, y, problem.forward, seed=seed, **settings)
+@lru_cache(maxsize=64)
+def look(problem: StructuredProblem) -> Posed:
+    """What is seen of a problem, kept because a page asks for it whenever it is drawn."""
+    model, y = problem.build()
+    delta = None if problem.truth is None else y - model.forward(problem.truth)
+    return Posed(model.view(y), model.baseline(y), delta)
 
 
-def run_mle(problem: Problem, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    # What a small GAN cannot make of a picture is as if it were noise of about .1. Without it no z comes near any
-    # likelihood worth the name, and digits leave a few dB less of a face.
-    return mle(prior, problem.noise, y, problem.forward, floor=(0.3, 0.1), seed=seed, **settings)
+def pose(
+    task: str, picture: Picture, knobs: Mapping[str, Any] = {}, *, simulated: bool = True, seed: int = 0
+) -> StructuredProblem:
+    """Put noise on a picture or measure it, or take it as what was measured.
 
-
-def run_asim(problem: Problem, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return asim(prior, y, problem.forward, seed=seed, **settings)
-
-
-def run_bora(problem: Problem, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return bora(prior, y, problem.forward, seed=seed, **settings)
-
-
-def run_bm3d(problem: Problem, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
-    factor = denoising_factor(problem, "bm3d")
-    yield finished(problem, y, baselines.bm3d(y / factor, problem.level() / factor))
-
-
-def run_tv(problem: Problem, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
-    factor = denoising_factor(problem, "tv")
-    yield finished(problem, y, baselines.total_variation(y / factor, 0.75 * problem.level() / factor))
-
-
-def run_lasso(problem: Problem, prior: None, y: Tensor, seed: int, lam: float = 0.01) -> Iterator[Iterate]:
-    if not problem.linear:
-        raise ValueError("lasso needs linear measurements: choose another method")
-    yield finished(problem, y, baselines.lasso_dct(problem.forward, y, problem.image_shape, lam))
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to solve a problem.
-
-    Attributes
+    Parameters
     ----------
-    title : what it is called on a page.
-    prior : the prefix of the checkpoints that it needs, `realnvp` or `dcgan`; None if it needs none.
-    run : problem, prior, measurements (batch, ...), seed and the settings by name -> iterates; the last has the answer.
-    settings : names and defaults of the numbers that a person sets.
+    task : a name in `TASKS`.
+    picture : of the shape that `prepare` gives pictures of the task's kind.
+    knobs : of the task; those that are missing have their defaults.
+    simulated : whether the picture is a clean one, so that an answer can be scored.
+    seed : of everything that is drawn: the noise, where the digits lie, what is measured.
+
+    Raises
+    ------
+    ValueError : an unknown task or knob, a value out of range, or a picture that cannot be what was measured.
     """
-
-    title: str
-    prior: Literal["realnvp", "dcgan"] | None
-    run: Callable[..., Iterator[Iterate]]
-    settings: dict[str, float] = field(default_factory=dict)
-
-
-METHODS = {
-    "map": Method("MAP", "realnvp", run_map, {"smoothing": 0.5, "steps": 80}),
-    "map-z": Method("MAP over z, as in the paper", "realnvp", run_map_z, {"smoothing": 1.0, "steps": 150}),
-    "mle": Method("MLE with a GAN", "dcgan", run_mle, {"steps": 1000}),
-    "asim": Method("Asim et al.", "realnvp", run_asim, {"gamma": 2.0, "steps": 150}),
-    "bora": Method("Bora et al.", "dcgan", run_bora, {"lam": 0.01, "steps": 1000}),
-    "bm3d": Method("BM3D", None, run_bm3d),
-    "tv": Method("Total variation", None, run_tv),
-    "lasso": Method("LASSO in the cosine basis", None, run_lasso, {"lam": 0.01}),
-}
+    if task not in TASKS:
+        raise ValueError(f"{task!r} is not a task: choose one of {', '.join(TASKS)}")
+    kind = TASKS[task]
+    if not simulated and kind.no_picture:
+        raise ValueError(kind.no_picture)
+    values = kind.complete(knobs, task)
+    if task == SCRIBBLE:
+        if "strokes" not in values:
+            raise ValueError(f"{task} needs its strokes: give a drawing of them")
+        # As they are written to a run's JSON and read again.
+        values["strokes"] = images.quantise(values["strokes"])
+    shape = IMAGE_SHAPES[kind.pictures]
+    return StructuredProblem(
+        task=task, image_shape=shape, knobs=values, picture=picture, simulated=simulated, seed=seed
+    )
 
 
-def settings(task: str, method: str, given: Mapping[str, float] = {}) -> dict[str, float]:
-    """All settings of a method: the given ones, else the task's, else its own. ValueError for one that it lacks."""
-    known = METHODS[method].settings
-    for name in given:
-        if name not in known:
-            raise ValueError(f"{name} does not belong to {method}, which has {', '.join(known) or 'no settings'}")
-    return {**known, **TASKS[task].settings.get(method, {}), **given}
-
-
-def load_prior(task: str, method: str) -> Flow | Generator | None:
-    """The shipped prior that a method needs for the pictures of a task; None if it needs none."""
-    match METHODS[method].prior:
-        case None:
-            return None
-        case "realnvp":
-            return checkpoints.load(f"realnvp-{TASKS[task].kind}", kind=Flow)
-        case "dcgan":
-            return checkpoints.load(f"dcgan-{TASKS[task].kind}", kind=Generator)
-
-
-def denoising_factor(problem: Problem, method: str) -> float:
-    """a, where the measurements are a·x + δ; ValueError elsewhere."""
-    if problem.factor is None:
-        raise ValueError(f"{method} removes noise from pictures, and these measurements are none")
-    return problem.factor
-
-
-def finished(problem: Problem, y: Tensor, x: Tensor) -> Iterate:
-    """The single iterate of a method that does not iterate towards these densities."""
-    noise = problem.noise.log_prob(y - problem.forward(x))
-    return Iterate(1, x, -noise, noise, torch.zeros_like(noise), 0.0, 0, 0, "finished")
+def prepare(image: Tensor, kind: str) -> Tensor:
+    """The square in the middle of an image, in the colours and the size of a kind of pictures, and in 8 bits."""
+    channels, side, _ = IMAGE_SHAPES[kind]
+    return images.quantise(images.centre_square(images.to_channels(image, channels), side))

@@ -1,6 +1,6 @@
-"""Deep image prior and DeepRED: a network fitted to the measurements of a single picture, with no training data.
+"""Deep image prior and DeepRED: fit a network to the measurements of a single picture, without training data.
 
-They take thousands of steps of a gradient descent for each picture, so that the comparisons run them on a few.
+Each picture takes thousands of gradient steps, so the benchmarks run these on a few pictures only.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ def deep_image_prior(
     learning_rate: float = 0.01,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Restore by the structure of a convolutional network alone (Ulyanov, Vedaldi & Lempitsky 2018).
+    """Restore by the structure of a convolutional network alone.
 
-    An untrained network maps fixed noise to a picture; its weights minimise ‖Mᵀx - m‖². It fits natural pictures before
-    it fits anything else, so the number of steps is what regularises.
+    An untrained network maps fixed noise to a picture x, and its weights minimise ‖Mᵀx - m‖². It fits natural pictures
+    before it fits anything else, so the number of steps regularises. The method is that of Ulyanov, Vedaldi & Lempitsky
+    (2018), "Deep Image Prior", https://arxiv.org/abs/1711.10925.
 
     Parameters
     ----------
-    operator, measurements : of one image; both on the device that is to work.
-    steps : of Adam; the authors take 2000 for super-resolution by a factor of 4.
+    operator, measurements : the linear operator, and what it measured of one image, both on the device to work on.
+    steps : number of Adam's steps. The authors take 2000 for super-resolution by a factor of 4.
     width : channels of the network, 128 in the paper.
-    learning_rate : of Adam.
-    seed : of the weights and the noise.
+    learning_rate : Adam's learning rate.
+    seed : for the weights and the noise.
 
     Yields
     ------
-    After every step the estimate, (1, C, H, W): the running average of the network's pictures over a hundred steps.
+    The estimate (1, C, H, W) after every step: the running average of the network's pictures over 100 steps.
     """
     check_positive(steps=steps, width=width, learning_rate=learning_rate)
-    picture = _Picture(operator, measurements, width, learning_rate, seed)
+    picture = _Picture(operator, measurements.device, width, learning_rate, seed)
     for _ in range(int(steps)):
         image = picture.draw()
         picture.descend(misfit(image, operator, measurements))
@@ -65,20 +66,22 @@ def deep_red(
     every: int = 10,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Deep image prior with regularisation by denoising (Mataev, Elad & Milanfar 2019), by ADMM.
+    """Restore by the deep image prior with regularisation by denoising, using ADMM.
 
-    Minimises ½ ‖Mᵀx - m‖² + ½ lam xᵀ(x - D(x)) over the pictures x of the network. The authors' denoiser is non-local
-    means; here D is a blind one, which itself judges how noisy x is.
+    The result minimises ½ ‖Mᵀx - m‖² + ½ lam xᵀ(x - D(x)) over the pictures x that the network can make. The authors'
+    denoiser D is non-local means; here D is blind and judges by itself how noisy x is. The method is that of Mataev,
+    Elad & Milanfar (2019), "DeepRED: Deep Image Prior Powered by RED", https://arxiv.org/abs/1903.10176.
+
+    The other parameters, and what is yielded, are as in `deep_image_prior`.
 
     Parameters
     ----------
-    denoiser : called once in `every` steps.
-    lam, mu : weights of the regularisation and of the constraint that x is the network's picture.
-
-    The others, and what is yielded, are as in `deep_image_prior`.
+    denoiser : D, a blind denoiser.
+    lam, mu : weights of the regularisation, and of the constraint that x is the network's picture.
+    every : number of steps from one call of the denoiser to the next.
     """
     check_positive(steps=steps, width=width, learning_rate=learning_rate, lam=lam, mu=mu, every=every)
-    picture = _Picture(operator, measurements, width, learning_rate, seed)
+    picture = _Picture(operator, measurements.device, width, learning_rate, seed)
     x = operator.adjoint(measurements)
     dual = torch.zeros_like(x)
     for step in range(int(steps)):
@@ -94,42 +97,39 @@ def deep_red(
 
 
 def misfit(image: Tensor, operator: LinearOperator, measurements: Tensor) -> Tensor:
-    """½ ‖Mᵀx - m‖² for each number of the image."""
+    """Return ½ ‖Mᵀx - m‖² divided by the size of the image."""
     return 0.5 * (operator.measure(image) - measurements).square().sum() / image.numel()
 
 
 class _Picture:
-    """A network that makes one picture out of noise, its optimiser, and the running average of its pictures."""
+    """A network that turns noise into one picture, its optimiser, and the running average of its pictures."""
 
     DEPTH, CODES, JITTER, MEMORY = 5, 32, 1 / 30, 100
 
-    def __init__(
-        self, operator: LinearOperator, measurements: Tensor, width: int, learning_rate: float, seed: int
-    ) -> None:
-        self.channels, self.height, self.width = operator.image_shape
-        # The coarsest scale keeps four pixels a side; a multiple of the largest step fits the network, and is cut.
+    def __init__(self, operator: LinearOperator, device: torch.device, width: int, rate: float, seed: int) -> None:
+        channels, self.height, self.width = operator.image_shape
+        # The coarsest scale has sides of at least 4 pixels. Sides are rounded up to fit the network, and `draw` crops.
         depth = min(self.DEPTH, int(math.log2(max(8, min(self.height, self.width)) / 4)))
         sides = [side + -side % 2**depth for side in (self.height, self.width)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            last = nn.Conv2d(width, self.channels, 1)
+            last = nn.Conv2d(width, channels, 1)
             self.network = nn.Sequential(Scale(self.CODES, width, depth), last, nn.Sigmoid())
-        self.device = measurements.device
+        self.device = device
         # PyTorch's stubs lack the overload of `to` that takes a memory format.
-        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(seed)
-        self.codes = 0.1 * torch.rand(1, self.CODES, *sides, generator=self.generator).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), learning_rate)
+        self.codes = 0.1 * torch.rand(1, self.CODES, *sides, generator=self.generator).to(device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), rate)
         self.average: Tensor | None = None
         self.count = 0
 
     def draw(self) -> Tensor:
-        """The picture of the codes, which are moved a little every time: (1, C, H, W)."""
+        """Make the picture (1, C, H, W) of the codes, which get a little new noise every time."""
         jitter = self.JITTER * torch.randn(self.codes.shape, generator=self.generator).to(self.device)
         codes = (self.codes + jitter).contiguous(memory_format=torch.channels_last)
         with runtime.autocast(self.device):
-            image = self.network(codes)
-        return image.float()[..., : self.height, : self.width]
+            return self.network(codes).float()[..., : self.height, : self.width]
 
     def descend(self, loss: Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -137,7 +137,7 @@ class _Picture:
         self.optimiser.step()
 
     def include(self, image: Tensor) -> Tensor:
-        """The running average, with this picture in it."""
+        """Add a picture to the running average, and return the average."""
         self.count += 1
         image = image.detach()
         weight = 1 / min(self.count, self.MEMORY)
@@ -146,10 +146,10 @@ class _Picture:
 
 
 class Scale(nn.Module):
-    """One scale of the paper's hourglass, and inside it the coarser ones: (1, inputs, H, W) to (1, width, H, W)."""
+    """One scale of the paper's hourglass with the coarser scales inside: (1, inputs, H, W) to (1, width, H, W)."""
 
     SKIP = 4
-    """Channels that pass by the coarser scales."""
+    """How many channels bypass the coarser scales."""
 
     def __init__(self, inputs: int, width: int, depth: int) -> None:
         super().__init__()
@@ -165,12 +165,10 @@ class Scale(nn.Module):
 
 
 def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A convolution with reflected borders, batch normalisation and a leaky ReLU."""
+    """Make a convolution with reflected borders, batch normalisation and a leaky ReLU."""
     return nn.Sequential(
-        # Reflecting a border of nothing would copy the image.
-        nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros"
-        ),
+        # A 1×1 kernel has no border, and reflecting it would copy the image for nothing.
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros"),
         nn.BatchNorm2d(outputs),
         nn.LeakyReLU(0.2, inplace=True),
     )

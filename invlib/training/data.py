@@ -1,4 +1,4 @@
-"""Training images, kept in memory as bytes and cropped on the device that trains."""
+"""Training images, which are kept in memory as bytes and cropped on the device that trains."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ from torch import Tensor
 
 PHOTOGRAPH_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 
+TRAINING_DIGITS = "train-images-idx3-ubyte.gz"
+"""MNIST's name for the images of its training split."""
+
+
+def list_photographs(folder: Path) -> list[Path]:
+    """The pictures under a folder, at any depth, in the order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES)
+
 
 def read_photographs(folder: Path, channels: int) -> list[Tensor]:
-    """Every picture under `folder`, in the order of its path: uint8, (channels, height, width)."""
-    mode = {1: "L", 3: "RGB"}[channels]
+    """Read every picture under `folder`, in the order of the paths: uint8, (channels, height, width)."""
     pictures = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES):
+    for path in list_photographs(folder):
         with Image.open(path) as picture:
-            pixels = torch.from_numpy(np.array(picture.convert(mode)))
+            pixels = torch.from_numpy(np.array(picture.convert("L" if channels == 1 else "RGB")))
         pictures.append(pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous())
     if not pictures:
         raise ValueError(f"no pictures in {folder}; give a folder of photographs (JPEG or PNG)")
@@ -32,7 +39,7 @@ def read_photographs(folder: Path, channels: int) -> list[Tensor]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """The images of an MNIST `idx3-ubyte.gz` file: uint8, (count, 1, 28, 28)."""
+    """Read the images of an MNIST `idx3-ubyte.gz` file: uint8, (count, 1, 28, 28). ValueError if it is no such file."""
     with gzip.open(path) as stream:
         content = stream.read()
     magic, count, height, width = np.frombuffer(content, ">i4", 4)
@@ -42,20 +49,15 @@ def read_idx(path: Path) -> Tensor:
 
 
 FACE_BOX = (4.5 / 89, 18 / 109, 84.5 / 89, 98 / 109)
-"""The face in an aligned picture of CelebA: left, top, right, bottom, as fractions of its sides."""
+"""Where the face is in an aligned picture of CelebA: left, top, right and bottom, as fractions of its sides."""
 
 
 def read_faces(path: Path, side: int = 64) -> Tensor:
-    """The faces of CelebA in the order of their names: uint8, (count, 3, side, side).
+    """Read the faces of CelebA in the order of their names: uint8, (count, 3, side, side).
 
-    Parameters
-    ----------
-    path : a zip file or a folder of the aligned pictures, 178×218 or reduced to 89×109.
-    side : what the square around the face is resized to.
-
-    Raises
-    ------
-    ValueError : if there are no pictures, or one has other proportions than CelebA's.
+    `path` is a zip file or a folder of the aligned pictures, 178×218 or reduced to 89×109, of which the square around
+    the face is resized. ValueError is raised if there are no pictures, or one has other proportions.
+    CelebA: Liu et al. 2015, "Deep learning face attributes in the wild", https://arxiv.org/abs/1411.7766.
     """
     faces = []
     for name, content in read_members(path):
@@ -73,10 +75,9 @@ def read_faces(path: Path, side: int = 64) -> Tensor:
 
 
 def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the pictures in a zip file or a folder, in the order of their names."""
+    """Yield names and contents of the pictures in a zip file or a folder, in the order of their names."""
     if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOGRAPH_SUFFIXES):
-            yield file.name, file.read_bytes()
+        yield from ((file.name, file.read_bytes()) for file in list_photographs(path))
         return
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is neither a folder nor a zip file; give CelebA's aligned pictures in one of them")
@@ -86,21 +87,21 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, archive.read(name)
 
 
+SHAPES = {"faces": (3, 64, 64), "mnist": (1, 28, 28)}
+"""The shapes of the images that `load_images` reads, by their kind."""
+
+
 def load_images(path: Path, kind: str) -> tuple[Tensor, Tensor]:
-    """Images of one size, all in memory: (training, validation), uint8, (count, C, H, W).
+    """Read images of one size into memory: (training, validation), uint8, (count, C, H, W).
 
-    The last twentieth of the faces, 500 of 10 000, and the last sixtieth of the digits, 1000 of 60 000, are kept for
-    validation and never trained on.
-
-    Parameters
-    ----------
-    path : for "faces" a zip file or a folder of CelebA's aligned pictures; for "mnist" the folder of its idx files.
-    kind : "faces" or "mnist".
+    `kind` is "faces", for a zip file or a folder of CelebA's aligned pictures, or "mnist", for the folder of its idx
+    files. The last twentieth of the faces (500 of 10,000) and the last sixtieth of the digits (1,000 of 60,000) are
+    kept for validation and never trained on. ValueError is raised if there are no such images, or too few.
     """
     if kind == "faces":
         images, held_out = read_faces(path), 1 / 20
     else:
-        images, held_out = read_idx(path / "train-images-idx3-ubyte.gz"), 1 / 60
+        images, held_out = read_idx(path / TRAINING_DIGITS), 1 / 60
     count = max(1, round(len(images) * held_out))
     if len(images) <= count:
         raise ValueError(f"{path} has too few images to hold one out for validation; give at least two")
@@ -108,16 +109,21 @@ def load_images(path: Path, kind: str) -> tuple[Tensor, Tensor]:
 
 
 Dequantisation = Literal["uniform", "normal"]
-"""How the noise that fills the bins of quantised images is distributed: evenly, or normally about their middles."""
+"""The distribution of the noise that fills the bins of quantised images; normal noise is centred in its bin."""
 
 BIN_STD = 0.2
-"""Standard deviation of the normal noise, in bins; it is cut off at their edges."""
+"""Standard deviation of the normal noise, in widths of a bin. The noise is truncated at the edges of the bin."""
 
 
 def dequantise(
     images: Tensor, bits: int, generator: torch.Generator, distribution: Dequantisation = "uniform"
 ) -> Tensor:
-    """Bytes as floats in [0, 1]: reduced to `bits` bits, then spread over their bins of width 2^-bits."""
+    """Turn bytes into floats in [0, 1]: reduce them to `bits` bits, and spread them over their bins of width 2^-bits.
+
+    >>> x = dequantise(torch.full((1, 1, 2, 2), 128, dtype=torch.uint8), 5, torch.Generator().manual_seed(0))
+    >>> bool(((16 / 32 <= x) & (x <= 17 / 32)).all())
+    True
+    """
     noise = torch.rand(images.shape, generator=generator, device=images.device)
     if distribution == "normal":
         outside = torch.special.ndtr(torch.tensor(-0.5 / BIN_STD)).item()
@@ -126,7 +132,7 @@ def dequantise(
 
 
 def dequantisation_entropy(distribution: Dequantisation) -> float:
-    """Entropy in bits of the noise in one bin of width 1: 0 if it is uniform, else negative."""
+    """The entropy, in bits, of the noise in a bin of width 1: 0 if it is uniform, and negative otherwise."""
     if distribution == "uniform":
         return 0.0
     edge = 0.5 / BIN_STD
@@ -136,20 +142,13 @@ def dequantisation_entropy(distribution: Dequantisation) -> float:
 
 
 class Images:
-    """Batches of whole images, uint8, that depend on the seed and the step only.
-
-    Parameters
-    ----------
-    images : (count, C, H, W), uint8.
-    flip : mirror left and right at random (not for digits).
-    seed : the stream of batches.
-    """
+    """Batches of `images` (count, C, H, W) that depend only on the seed and the step; `flip` mirrors them at random."""
 
     def __init__(self, images: Tensor, flip: bool, seed: int) -> None:
         self.images, self.flip, self.seed = images, flip, seed
 
     def batch(self, step: int, count: int) -> Tensor:
-        """`count` images for training step `step`: (count, C, H, W), uint8."""
+        """Return `count` images for training step `step`: (count, C, H, W), uint8."""
         random = np.random.default_rng((self.seed, step))
         images = self.images[random.integers(len(self.images), size=count)]
         if self.flip:
@@ -159,14 +158,14 @@ class Images:
 
 
 class Crops:
-    """Random crops of a set of pictures: batches of float images in [0, 1] that depend on the seed and the step only.
+    """Batches of random crops, as floats in [0, 1], that depend only on the seed and the step.
 
     Parameters
     ----------
-    pictures : uint8 tensors (channels, height, width); each is picked in proportion to its area.
-    size : side of the square crops; a smaller picture is left out.
+    pictures : uint8 tensors (channels, height, width). The chance of a picture is proportional to its area.
+    size : side of the square crops, in pixels. Smaller pictures are left out; ValueError if no picture remains.
     augment : flip and transpose at random (not for digits, whose orientation has a meaning).
-    seed : the stream of batches.
+    seed, device : seed of the stream of batches, and where the pictures are kept and cropped.
     """
 
     def __init__(self, pictures: list[Tensor], size: int, augment: bool, seed: int, device: torch.device) -> None:
@@ -178,7 +177,7 @@ class Crops:
         self.size, self.augment, self.seed, self.device = size, augment, seed, device
 
     def batch(self, step: int, count: int) -> Tensor:
-        """`count` crops for training step `step`: (count, channels, size, size)."""
+        """Return `count` crops for training step `step`: (count, channels, size, size)."""
         random = np.random.default_rng((self.seed, step))
         crops = []
         for index in random.choice(len(self.pictures), count, p=self.probabilities):
@@ -198,14 +197,11 @@ def load_training_set(folder: Path, channels: int) -> tuple[list[Tensor], list[T
     """Split the pictures of a folder into training and validation sets.
 
     `folder` holds photographs at any depth, or MNIST's idx files. Two per cent of the pictures (at least one, at most
-    64) are kept for validation and never trained on: the same ones in every run, whatever its seed, so that a run that
-    starts from another one's weights is judged on pictures that neither has seen.
-
-    Returns
-    -------
-    (training pictures, validation pictures, whether flips make sense)
+    64) are kept for validation and never trained on. They are the same in every run, whatever its seed, so that a run
+    that starts from the weights of another run is judged on pictures that neither has seen. Returned are the training
+    pictures, the validation pictures, and whether flips make sense. ValueError is raised for fewer than two pictures.
     """
-    idx = folder / "train-images-idx3-ubyte.gz"
+    idx = folder / TRAINING_DIGITS
     pictures = list(read_idx(idx)) if idx.exists() else read_photographs(folder, channels)
     order = np.random.default_rng(0).permutation(len(pictures))
     held_out = min(64, max(1, len(pictures) // 50))

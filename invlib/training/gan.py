@@ -1,13 +1,8 @@
-"""The recipe for a GAN: non-saturating loss with a gradient penalty, in one file to read top to bottom.
-
-A run is a function of its `Recipe` and its data, and one that was stopped goes on where it was.
-"""
+"""The recipe for a GAN, to be read from top to bottom: non-saturating loss with a gradient penalty."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +13,9 @@ from torch.nn import functional as F
 
 from invlib import runtime
 from invlib.priors.gans import Generator
-from invlib.training.data import Images, load_images
-from invlib.training.run import (
-    Optimisation,
-    build_optimizers,
-    learning_rate,
-    load_state,
-    read_average,
-    save_state,
-    update,
-    update_average,
-)
+from invlib.training.data import SHAPES, Images, load_images
+from invlib.training.run import Optimisation, Progress, Training, begin
 
-SHAPES = {"faces": (3, 64, 64), "mnist": (1, 28, 28)}
 WIDTHS = {"faces": (384, 192, 96, 48), "mnist": (128, 64)}
 
 
@@ -38,8 +23,9 @@ WIDTHS = {"faces": (384, 192, 96, 48), "mnist": (128, 64)}
 class Recipe(Optimisation):
     """Everything that a run depends on besides the images.
 
-    The discriminator's gradient at true images is penalised (R1, Mescheder et al. 2018) every `penalty_every` steps,
-    with the weight `penalty` x `penalty_every` / 2: what keeps the two networks from circling one another.
+    Every `penalty_every` steps the gradient of the discriminator at true images is penalised with the weight
+    `penalty * penalty_every / 2`, which keeps the two networks from circling each other (R1: Mescheder et al. 2018,
+    "Which training methods for GANs do actually converge?", https://arxiv.org/abs/1801.04406).
     """
 
     kind: str = "faces"
@@ -48,18 +34,12 @@ class Recipe(Optimisation):
     penalty_every: int = 4
 
     def build(self) -> Generator:
-        """The generator, with random weights."""
+        """The generator with random weights."""
         return Generator(SHAPES[self.kind], WIDTHS[self.kind])
 
 
 class Discriminator(nn.Module):
-    """How true an image looks, as a logit: strided convolutions that mirror the generator's.
-
-    Parameters
-    ----------
-    image_shape : (C, H, W).
-    width : channels after each halving of the sides, coarsest first as in the generator.
-    """
+    """A logit for how true an image looks, from strided convolutions that mirror those of a generator of this width."""
 
     def __init__(self, image_shape: Sequence[int], width: Sequence[int]) -> None:
         super().__init__()
@@ -70,99 +50,47 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width[0], 1, height // 2 ** len(width)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch,) of images (batch, C, H, W) in [0, 1]."""
+        """Return the logits (batch,) of images (batch, C, H, W) in [0, 1]."""
         logits: Tensor = self.layers(2 * x - 1)
         return logits.flatten().float()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: the two losses of this step in nats, seconds in all, and steps that changed nothing."""
-
-    step: int
-    steps: int
-    generator_loss: float
-    discriminator_loss: float
-    seconds: float
-    skipped: int
-
-
 def train(recipe: Recipe, data: Path, state_file: Path, *, save_every: float = 120.0) -> Iterator[Progress]:
-    """Train a generator, yielding after every step; stop iterating to pause, call again to go on.
+    """Train a generator and yield after every step, as `denoiser.train` does, on the images that `load_images` reads.
 
-    Parameters
-    ----------
-    recipe : what to train.
-    data : CelebA's aligned pictures, a zip file or a folder; or the folder of MNIST's idx files.
-    state_file : both networks, the averaged generator and the optimisers are kept here every `save_every` seconds and
-        at the end; a run whose state file exists goes on from it.
-
-    Raises
-    ------
-    ValueError : the state file belongs to another recipe, or the data cannot be used.
+    Losses are in nats. There is no figure that says how good the generator is, so its `quality` is empty.
     """
-    device = runtime.default_device()
-    torch.set_flush_denormal(True)  # averages of gradients that have vanished: arithmetic with them is slow on a CPU
-    training, _ = load_images(data, recipe.kind)
-    images = Images(training.to(device), recipe.kind == "faces", recipe.seed)
-    torch.manual_seed(recipe.seed)
-    net = recipe.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    judge = Discriminator(SHAPES[recipe.kind], WIDTHS[recipe.kind])
-    judge = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = begin(recipe)
+    pictures, _ = load_images(data, recipe.kind)
+    images = Images(pictures.to(device), recipe.kind == "faces", recipe.seed)
+    net, judge = recipe.build(), Discriminator(SHAPES[recipe.kind], WIDTHS[recipe.kind])
+    for network in (net, judge):
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = recipe.build().to(device)
-    average.load_state_dict(net.state_dict())
-    optimizers = build_optimizers(recipe.optimizer, net, betas=(0.5, 0.99))
-    judges = build_optimizers(recipe.optimizer, judge, betas=(0.5, 0.99))
-    networks = {"net": net, "discriminator": judge, "average": average}
-    first, seconds = load_state(state_file, recipe, networks, [*optimizers, *judges])
+    training = Training(recipe, state_file, save_every, net, average, betas=(0.5, 0.99), discriminator=judge)
 
-    if first == recipe.steps:
-        yield Progress(first, recipe.steps, math.nan, math.nan, seconds, 0)
-    started, saved, skipped = time.monotonic() - seconds, seconds, 0
-    for step in range(first, recipe.steps):
+    if training.done == recipe.steps:
+        yield training.progress({}, {})
+    for step in range(training.done, recipe.steps):
         true = images.batch(step, recipe.batch).float() / 255
-        generator = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + step)
-        z = torch.randn(recipe.batch, net.latent_dim, generator=generator, device=device)
-        rate = learning_rate(step, recipe)
+        z = torch.randn(recipe.batch, net.latent_dim, generator=recipe.random(step, device), device=device)
 
         with runtime.autocast(device):
             made = net(z)
             judge_loss = F.softplus(judge(made.detach())).mean() + F.softplus(-judge(true)).mean()
         if step % recipe.penalty_every == 0:
             judge_loss = judge_loss + recipe.penalty * recipe.penalty_every / 2 * squared_gradient(judge, true)
-        judge.zero_grad()
-        judge_loss.backward()
-        judged = nn.utils.clip_grad_norm_(judge.parameters(), 10.0).isfinite()
-        if judged:
-            update(judges, rate)
+        changed = training.descend(judge_loss, clip=10.0, part="discriminator")
 
         with runtime.autocast(device):
             loss = F.softplus(-judge(made)).mean()
-        net.zero_grad()
-        loss.backward()
-        if judged and nn.utils.clip_grad_norm_(net.parameters(), 10.0).isfinite():
-            update(optimizers, rate)
-            update_average(average, net, min(recipe.ema, (step + 1) / (step + 10)))
-        else:
-            skipped += 1
-
-        seconds = time.monotonic() - started
-        if step + 1 == recipe.steps or seconds - saved > save_every:
-            save_state(state_file, recipe, step + 1, seconds, networks, [*optimizers, *judges])
-            saved = seconds
-        yield Progress(step + 1, recipe.steps, loss.item(), judge_loss.item(), seconds, skipped)
+        changed = changed and training.descend(loss, clip=10.0)
+        losses = {"generator": loss.item(), "discriminator": judge_loss.item()}
+        yield training.finish(losses, changed, {} if training.measures(recipe.steps) else None)
 
 
 def squared_gradient(judge: nn.Module, true: Tensor) -> Tensor:
-    """Mean squared norm of the gradient of the logits at true images: a scalar that can be differentiated."""
+    """The mean squared norm of the gradient of the logits at true images, as a scalar that can be differentiated."""
     x = true.requires_grad_()
     (gradient,) = torch.autograd.grad(judge(x).sum(), x, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
-
-
-def trained_generator(state_file: Path) -> tuple[Generator, float]:
-    """The averaged generator of a run, ready to ship (folded), and the seconds that the run took."""
-    recipe, weights, seconds = read_average(state_file)
-    net = Recipe(**recipe).build()
-    net.load_state_dict(weights)
-    return net.eval().fold(), seconds

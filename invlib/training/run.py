@@ -1,11 +1,17 @@
-"""What every recipe shares: optimisers, the learning rate, an average of the weights, and the state file."""
+"""What all recipes share: the optimisers and their learning rate, an average of the weights, and the state file.
+
+A training is a function of its recipe and its data. Batch `n` depends only on the seed and `n`, and everything else is
+in the state file, so that a training that was stopped goes on where it was.
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +25,20 @@ from invlib import runtime
 from invlib.training.muon import Muon
 
 MUON_RATIO = 20
+"""How many times the learning rate a step of Muon is."""
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """The part of a recipe that every network has: a run depends on its recipe and its pictures, on nothing else.
+    """The part of a recipe that all networks share.
 
-    `optimizer` is "adamw", or "muon" for the inner convolutions, whose step is `MUON_RATIO` times the learning rate,
-    with AdamW for the rest.
+    Attributes
+    ----------
+    steps, batch : number of training steps, and of images in each.
+    optimizer : "adamw", or "muon" for Muon on the inner convolutions and AdamW on the rest.
+    learning_rate, warmup : peak of the learning rate, and the number of steps until it is reached.
+    ema : decay of the running average of the weights.
+    seed : seed for the initial weights, the batches and the noise.
     """
 
     steps: int = 7600
@@ -37,38 +49,165 @@ class Optimisation:
     ema: float = 0.998
     seed: int = 0
 
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        raise NotImplementedError
+
+    def random(self, step: int, device: torch.device) -> torch.Generator:
+        """The random numbers of a step."""
+        return torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is.
+
+    Attributes
+    ----------
+    step, steps, seconds : steps done, steps in all, and seconds spent in all.
+    skipped : steps, since the training was started or resumed, that changed nothing because a gradient was not finite.
+    losses : losses of this step by name.
+    quality : figures on the validation set under the averaged weights, by name; None if they were not just measured.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    skipped: int
+    losses: Mapping[str, float]
+    quality: Mapping[str, Any] | None
+
+
+def begin(recipe: Optimisation) -> torch.device:
+    """Set PyTorch up for a training, and return the device that it runs on."""
+    torch.set_flush_denormal(True)  # averages of vanished gradients become denormal, which is slow on a CPU
+    torch.manual_seed(recipe.seed)
+    return runtime.default_device()
+
+
+class Training:
+    """A training: its networks and optimisers, the file that keeps their state, the clock, and the steps `done`.
+
+    Parameters
+    ----------
+    recipe, state_file, save_every : as in `denoiser.train`.
+    net, average : the network, and another of its kind for the running average of its weights.
+    betas : decays of AdamW.
+    others : networks that are trained besides, by their names in the state file.
+    """
+
+    def __init__(
+        self,
+        recipe: Optimisation,
+        state_file: Path,
+        save_every: float,
+        net: nn.Module,
+        average: nn.Module,
+        betas: tuple[float, float] = (0.9, 0.99),
+        **others: nn.Module,
+    ) -> None:
+        self.recipe, self.path, self.save_every = recipe, state_file, save_every
+        average.load_state_dict(net.state_dict())
+        trained = {"net": net, **others}
+        self.networks = {**trained, "average": average}
+        self.optimizers = {part: build_optimizers(recipe.optimizer, trained[part], betas) for part in trained}
+        self.done, self.seconds, self.skipped = 0, 0.0, 0
+        if state_file.exists():
+            self._load()
+        self.started, self.saved = time.monotonic() - self.seconds, self.seconds
+
+    def descend(self, loss: Tensor, clip: float, part: str = "net") -> bool:
+        """Take a step of one network, its gradient clipped to the norm `clip`. Return False if that was not finite."""
+        network = self.networks[part]
+        network.zero_grad()
+        loss.backward()
+        if not nn.utils.clip_grad_norm_(network.parameters(), clip).isfinite():
+            return False
+        rate = learning_rate(self.done, self.recipe)
+        for optimizer in self.optimizers[part]:
+            optimizer.param_groups[0]["lr"] = rate * (MUON_RATIO if isinstance(optimizer, Muon) else 1)
+            optimizer.step()
+        if part == "net":
+            decay = min(self.recipe.ema, (self.done + 1) / (self.done + 10))
+            update_average(self.networks["average"], network, decay)
+        return True
+
+    def measures(self, every: int) -> bool:
+        """Whether the step in progress is the last one, or one of those after which the quality is measured."""
+        return self.done + 1 == self.recipe.steps or (self.done + 1) % every == 0
+
+    def finish(self, losses: Mapping[str, float], changed: bool, quality: Mapping[str, Any] | None = None) -> Progress:
+        """End a step, and save the state if it is time."""
+        self.done += 1
+        self.skipped += not changed
+        self.seconds = time.monotonic() - self.started
+        if self.done == self.recipe.steps or self.seconds - self.saved > self.save_every:
+            self._save()
+            self.saved = self.seconds
+        return self.progress(losses, quality)
+
+    def progress(self, losses: Mapping[str, float], quality: Mapping[str, Any] | None) -> Progress:
+        """Where the training is."""
+        return Progress(self.done, self.recipe.steps, self.seconds, self.skipped, losses, quality)
+
+    def _save(self) -> None:
+        """Write the state file. A training that is killed while it writes keeps the previous one."""
+        tensors: dict[str, Tensor] = {}
+        for part, network in self.networks.items():
+            tensors |= {f"{part}.{name}": tensor for name, tensor in network.state_dict().items()}
+        for number, optimizer in enumerate(itertools.chain(*self.optimizers.values())):
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in moments.items()}
+        recipe = json.dumps(asdict(self.recipe))
+        metadata = {"recipe": recipe, "step": str(self.done), "seconds": str(self.seconds)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.replace(self.path)
+
+    def _load(self) -> None:
+        with safe_open(self.path, "pt") as stream:
+            metadata = stream.metadata()
+        if json.loads(metadata["recipe"]) != json.loads(json.dumps(asdict(self.recipe))):
+            theirs = metadata["recipe"]
+            raise ValueError(f"{self.path} belongs to another recipe, {theirs}; delete it or choose another output")
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*self.networks, "optimizer")}
+        for name, tensor in load_file(self.path).items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = tensor
+        for part, network in self.networks.items():
+            network.load_state_dict(parts[part])
+        for number, optimizer in enumerate(itertools.chain(*self.optimizers.values())):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in parts["optimizer"].items():
+                owner, index, key = name.split(".")
+                if int(owner) == number:
+                    state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.done, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
 
 def learning_rate(step: int, recipe: Optimisation) -> float:
-    """Linear warm-up, then a cosine down to 1 % of the peak."""
+    """The learning rate of a step: a linear warm-up, and then a cosine down to 1 % of the peak."""
     warm = min(1.0, (step + 1) / recipe.warmup)
     fraction = min(1.0, step / recipe.steps)
     return recipe.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
 
 
-def build_optimizers(
-    optimizer: str, net: nn.Module, betas: tuple[float, float] = (0.9, 0.99)
-) -> list[torch.optim.Optimizer]:
-    """The optimisers that together move every parameter of the network."""
+def build_optimizers(optimizer: str, net: nn.Module, betas: tuple[float, float]) -> list[torch.optim.Optimizer]:
+    """The optimisers that together train every parameter of the network. ValueError if the name is unknown."""
     adamw = functools.partial(torch.optim.AdamW, betas=betas, weight_decay=0.0)
+    if optimizer not in ("adamw", "muon"):
+        raise ValueError(f"unknown optimizer {optimizer!r}; choose adamw or muon")
     if optimizer == "adamw":
         return [adamw(net.parameters())]
-    if optimizer == "muon":
-        inner = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
-        rest = [p for p in net.parameters() if not any(p is kernel for kernel in inner)]
-        return [Muon(inner), adamw(rest)]
-    raise ValueError(f"unknown optimizer {optimizer!r}; choose adamw or muon")
-
-
-def update(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Take a step with every optimiser, at this learning rate."""
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = rate * (MUON_RATIO if isinstance(optimizer, Muon) else 1)
-        optimizer.step()
+    inner = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
+    return [Muon(inner), adamw(p for p in net.parameters() if not any(p is kernel for kernel in inner))]
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights and of running statistics."""
+    """Update an exponential moving average of the weights and of running statistics."""
     for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
         if kept.is_floating_point():
             kept.lerp_(new, 1 - decay)
@@ -76,70 +215,20 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
             kept.copy_(new)
 
 
-def save_state(
-    path: Path,
-    recipe: Optimisation,
-    step: int,
-    seconds: float,
-    networks: Mapping[str, nn.Module],
-    optimizers: Sequence[torch.optim.Optimizer],
-) -> None:
-    """Write a state file; a run killed while writing keeps the previous one."""
-    tensors: dict[str, Tensor] = {}
-    for part, network in networks.items():
-        tensors |= {f"{part}.{name}": tensor for name, tensor in network.state_dict().items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in moments.items()}
-    metadata = {"recipe": json.dumps(asdict(recipe)), "step": str(step), "seconds": str(seconds)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
-
-
-def load_state(
-    path: Path,
-    recipe: Optimisation,
-    networks: Mapping[str, nn.Module],
-    optimizers: Sequence[torch.optim.Optimizer],
-) -> tuple[int, float]:
-    """Go on from a state file, if there is one: (steps done, seconds spent)."""
-    if not path.exists():
-        return 0, 0.0
-    with safe_open(path, "pt") as stream:
+def trained(recipe: type[Optimisation], state_file: Path) -> tuple[Any, float]:
+    """The averaged network of a training, folded where that applies, and how many seconds the training took."""
+    with safe_open(state_file, "pt") as stream:
         metadata = stream.metadata()
-    if json.loads(metadata["recipe"]) != json.loads(json.dumps(asdict(recipe))):
-        raise ValueError(f"{path} belongs to another recipe, {metadata['recipe']}; delete it or choose another output")
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*networks, "optimizer")}
-    for name, tensor in load_file(path).items():
-        part, rest = name.split(".", 1)
-        parts[part][rest] = tensor
-    for part, network in networks.items():
-        network.load_state_dict(parts[part])
-    moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for name, tensor in parts["optimizer"].items():
-        number, index, key = name.split(".")
-        moments[int(number)].setdefault(int(index), {})[key] = tensor
-    for optimizer, state in zip(optimizers, moments, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"]), float(metadata["seconds"])
-
-
-def read_average(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], float]:
-    """From a state file: the recipe's fields, the state dict of the averaged network, and the seconds spent."""
-    with safe_open(path, "pt") as stream:
-        metadata = stream.metadata()
-        weights = {
-            name.removeprefix("average."): stream.get_tensor(name)
-            for name in stream.keys()  # noqa: SIM118
-            if name.startswith("average.")
-        }
-    return json.loads(metadata["recipe"]), weights, float(metadata["seconds"])
+        names = [name for name in stream.keys() if name.startswith("average.")]  # noqa: SIM118
+        weights = {name.removeprefix("average."): stream.get_tensor(name) for name in names}
+    net: Any = recipe(**json.loads(metadata["recipe"])).build()
+    net.load_state_dict(weights)
+    net.eval()
+    return net.fold() if hasattr(net, "fold") else net, float(metadata["seconds"])
 
 
 def describe_recipe(recipe: Optimisation, seconds: float, start: str | None = None) -> str:
-    """A sentence for the checkpoint: enough to run it again."""
+    """A sentence for the checkpoint that says enough to repeat the run."""
     settings = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key != "steps")
     begin = f"from {start}" if start else "from scratch"
     hardware = f"on {runtime.default_device()}, {runtime.fast_dtype(runtime.default_device())} autocast"

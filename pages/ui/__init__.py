@@ -1,19 +1,11 @@
-"""What every page shares.
+"""What pages share.
 
-A page says which problem and in which words; it calls, from top to bottom,
-
-- `layout.heading` and `layout.columns` for the frame;
-- `picture.pick`, then `runs.simulate` or `runs.given`, for the problem, and `knobs` for the settings;
-- `address.write`, so that a link repeats the run;
-- `stage.run_button` and `stage.show` for the problem, the run and its answer at a glance;
-- `theory.fold` for what is happening;
-- `results.show` for the closer look, and `sweep.show` for a score against a setting.
-
-The page for structured noise has its own of most: `noise_knobs`, `removals` for the problem and the run,
-`removal_stage`, `removal_results`, `methods`, and `subjects` for the pictures.
-
-The page of benchmarks, `benchmarks` for its views, reads committed rows by `benchmark_rows`, shows them by
-`benchmark_plots` and `benchmark_table`, and measures one by `benchmark_run`.
-
-`draw.strokes` lets the visitor draw, `views` makes pictures of other measurements, `examples` are the saved runs.
+- The frame: `page`, `layout`, `address` (settings in links), `theory` (the explanations).
+- What a visitor chooses: `picture`, `knobs`.
+- A job and its answer: `live` (one job on a page), `stage` (problem, answer, status), `results` (the closer look),
+  `saved` (the runs that pages open with). `linear`, `sampling` and `structured` hold what differs between the kinds of
+  problems.
+- Several runs: `series`, and on it `comparison` (methods) and `betas`.
+- Pictures and figures: `pixels`, `plots`, and `components`, which run in the browser.
+- The page of experiments: `benchmarks`.
 """

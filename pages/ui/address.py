@@ -12,9 +12,12 @@ import streamlit as st
 
 Value = TypeVar("Value", str, int, float)
 
+FORMERLY = {"sampler": "method"}
+"""Keys of links from before version 0.2 -> the keys of today."""
+
 
 def enter(page: str) -> None:
-    """Begin a page. On arrival its widgets start from the address, or else from where the visitor left them."""
+    """Begin a page. When a visitor arrives, its widgets start from the address, or else from where they were left."""
     state = st.session_state
     if (left := state.get("page")) == page:
         return
@@ -22,17 +25,17 @@ def enter(page: str) -> None:
     for key in state.get(f"settings {left}", {}):
         state.pop(key, None)
     state["page"], state["defaults"] = page, {}
-    state["arriving"] = {**state.get(f"settings {page}", {}), **st.query_params.to_dict()}
+    asked = {FORMERLY.get(key, key): value for key, value in st.query_params.to_dict().items()}
+    state["arriving"] = {**state.get(f"settings {page}", {}), **asked}
 
 
 def remember(key: str, default: Value, allowed: Collection[Value] | Callable[[Value], bool]) -> None:
-    """Give the widget `key` its first value: the one to arrive with if it is allowed, else the default.
+    """Give the widget `key` its first value: that of the address if it is allowed, else the default.
 
     Parameters
     ----------
-    default : where the widget begins. When another setting changes it, a value that was left at it follows.
-    allowed : the values, or a predicate. A value that is allowed no more, because another setting changed, becomes the
-        default.
+    default : where the widget begins. If another setting changes the default, an untouched widget follows it.
+    allowed : the allowed values, or a predicate. A value that another setting has ruled out becomes the default.
     """
     check = allowed if callable(allowed) else allowed.__contains__
     defaults: dict[str, Any] = st.session_state["defaults"]

@@ -1,145 +1,143 @@
-"""The settings that every page of the first paper has: how many samples, which sampler, which prior."""
+"""Widgets for knobs: those of a problem, of a method, and the few that every page has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from invlib import runs
 from invlib.priors import checkpoints
-from invlib.problems.linear import default_prior
-from invlib.solvers.ascent import default_schedule
-from pages.ui import address, kinds
+from invlib.problems.spec import Knob, Problem
+from invlib.runs import Settings
+from invlib.solvers.methods import METHODS, Method, default_prior, find
+from pages.ui import address
 from pages.ui.address import Value
-from pages.ui.kinds import Kind
-from pages.ui.runs import Problem, Settings
-
-STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
-"""For h₀ and β, which matter by their order of magnitude."""
-
-PAPER: dict[str, Any] = {"sampler": "paper", "h0": 0.01, "beta": 0.01, "sigma_0": 1.0, "sigma_L": 0.01}
-"""Kadkhodaie & Simoncelli (2021), for every inverse problem."""
 
 
-SIGMAS_0 = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]
-SIGMAS_L = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1]
-CORRELATIONS = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
-
-
-def choice(
+def one_of(
+    show: Callable[..., Any],
     label: str,
     key: str,
     options: Mapping[Value, str],
-    *,
     help: str,
     default: Value | None = None,
-    on_change: Callable[[], None] | None = None,
+    **details: Any,
 ) -> Value:
-    """One of a few options, side by side; the first is the default if none is named."""
+    """Offer options (value -> title) by the widget `show`. The first is the default if none is named."""
     address.remember(key, next(iter(options)) if default is None else default, options)
-    chosen = st.segmented_control(
-        label,
-        list(options),
-        key=key,
-        format_func=options.__getitem__,
-        required=True,
-        width="stretch",
-        help=help,
-        on_change=on_change,
-    )
-    assert chosen is not None  # It is required, and `remember` gave it a value.
+    chosen: Value = show(label, list(options), key=key, format_func=options.__getitem__, help=help, **details)
     return chosen
 
 
-def selection(
-    label: str,
-    key: str,
-    options: Mapping[Value, str],
-    help: str,
-    on_change: Callable[[], None] | None = None,
-) -> Value:
-    """One of a few options whose names are too long to stand side by side; the first is the default."""
-    address.remember(key, next(iter(options)), options)
-    return st.selectbox(label, list(options), key=key, format_func=options.__getitem__, help=help, on_change=on_change)
+def choice(label: str, key: str, options: Mapping[Value, str], *, help: str, **details: Any) -> Value:
+    """Offer a few options side by side."""
+    return one_of(st.segmented_control, label, key, options, help, required=True, width="stretch", **details)
 
 
-def level(label: str, key: str, options: Sequence[float], default: float, help: str) -> float:
-    """One of a few numbers on a slider."""
-    address.remember(key, default, options)
-    return st.select_slider(label, options, key=key, help=help, persist_state="page")
+def selection(label: str, key: str, options: Mapping[Value, str], help: str, **details: Any) -> Value:
+    """Offer options whose titles are too long to stand side by side."""
+    return one_of(st.selectbox, label, key, options, help, **details)
 
 
-def fraction(label: str, key: str, options: Sequence[float], default: float, help: str) -> float:
-    """One of a few fractions, shown in per cent."""
-    address.remember(key, default, options)
-    return st.select_slider(label, options, key=key, format_func=percent, help=help, persist_state="page")
+def level(label: str, key: str, options: Sequence[float], default: float, help: str, unit: str = "") -> float:
+    """Offer a few numbers on a slider, in the unit of a `Knob`."""
+    return widget(Knob(key, type(default), help, label, default, options, unit))
 
 
 def percent(value: float) -> str:
     return f"{100 * value:g} %"
 
 
+# Knobs
+
+
+def widget(knob: Knob, default: Any = None, values: Sequence[Any] | None = None) -> Any:
+    """Show the widget of a knob that is a number or a boolean, and return its value.
+
+    `default` and `values` replace the knob's own.
+    """
+    default, values = knob.default if default is None else default, knob.values if values is None else values
+    label = knob.label or knob.name
+    if knob.kind is bool:
+        address.remember(knob.key, default, (True, False))
+        return st.toggle(label, key=knob.key, help=knob.about)
+    if isinstance(values, range):
+        address.remember(knob.key, default, values)
+        return st.slider(
+            label, values[0], values[-1], step=values.step, key=knob.key, persist_state="page", help=knob.about
+        )
+    assert isinstance(knob.kind, type)
+    # A slider takes 5 and 5.0 for different options.
+    options = sorted({knob.kind(value) for value in (*values, default)})
+    if knob.unit == "×":
+        return choice(label, knob.key, {value: f"{value:g}×" for value in options}, default=default, help=knob.about)
+    address.remember(knob.key, knob.kind(default), options)
+    words = percent if knob.unit == "%" else "{:g}".format
+    return st.select_slider(label, options, key=knob.key, format_func=words, help=knob.about, persist_state="page")
+
+
+def of_task(knobs: Iterable[Knob]) -> dict[str, Any]:
+    """Show the widgets of a task's knobs, for those that have one, and return the values by the knobs' names."""
+    return {knob.name: widget(knob) for knob in knobs if isinstance(knob.kind, type) and knob.default is not None}
+
+
+def of_method(method: Method, ours: Mapping[str, Any], *, advanced: bool) -> dict[str, Any]:
+    """Show the widgets of a method's knobs that are in view, or folded away if `advanced`, and return the values."""
+    return {
+        knob.name: widget(knob, ours[knob.name]) for knob in method.knobs if knob.shown and knob.advanced == advanced
+    }
+
+
+def presets(paper: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Show a button for each of two sets of settings, which map the keys of widgets to values."""
+    with st.container(horizontal=True):
+        st.button("Paper's defaults", on_click=st.session_state.update, args=[dict(paper)])
+        st.button("Our defaults", on_click=st.session_state.update, args=[dict(ours)])
+
+
+def keyed(method: str, values: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
+    """A method and its settings, by the keys of their widgets."""
+    knobs = {knob.name: knob for knob in find(problem, method).knobs if knob.shown}
+    return {"method": method, **{knobs[name].key: value for name, value in values.items() if name in knobs}}
+
+
 def settings(problem: Problem) -> Settings:
-    """How to solve a problem: samples and sampler in view, everything else folded away."""
+    """Let the visitor choose how to solve a linear problem. Only the samples and the method are in view."""
     count = samples(4)
-    sampler = choice(
+    name = choice(
         "Sampler",
-        "sampler",
-        {"fast": "Fast", "paper": "Paper's"},
+        "method",
+        {name: METHODS["restore"][name].title for name in ("fast", "paper")},
         help="Fast: a fixed number of denoising steps, seconds for a small picture. Paper's: the published stochastic "
         "ascent, which takes several times as many steps for pictures of the same quality.",
         on_change=lambda: forget("sigma_0", "sigma_L"),
     )
-    steps = step_sizes(PAPER) if sampler == "paper" else {}
-    ours = ours_for(problem, count)
+    method = find(problem, name)
+    ours = {each: dict(find(problem, each).complete(problem, count, {}, each)) for each in ("fast", "paper")}
+    chosen = of_method(method, ours[name], advanced=False)
     with st.expander("Advanced", icon=":material/tune:"):
-        presets(ours, PAPER)
-        arguments = steps | (noise_levels(PAPER) if sampler == "paper" else schedule(ours))
-        chosen = prior(priors(problem.image_shape[0]))
-        number = seed()
-    return Settings(chosen, sampler, count, number, arguments)
+        presets(keyed("paper", ours["paper"], problem), keyed("fast", ours["fast"], problem))
+        chosen |= of_method(method, ours[name], advanced=True)
+        network = prior(priors(problem.image_shape[0]))
+        return runs.settings(problem, name, chosen, prior=network, samples=count, seed=seed())
 
 
-def ours_for(problem: Problem, count: int) -> dict[str, Any]:
-    """Our defaults for a problem: the fast sampler, and its schedule for what was measured and so many samples."""
-    assert problem.operator is not None
-    return {"sampler": "fast", **asdict(default_schedule(problem.operator, count))}
-
-
-def sampling(kind: Kind, interpolate: bool) -> tuple[int, Settings]:
-    """The side of the pictures to draw from a prior alone, and how to draw them."""
-    count = samples(
-        8 if interpolate else 4,
-        kind.most,
-        least=2 if interpolate else 1,
-        help="How many pictures to draw. Time grows with their number.",
-    )
-    ours = kind.arguments
-    steps = step_sizes(ours)
-    with st.expander("Advanced", icon=":material/tune:"):
-        presets(ours, kinds.PAPER)
-        about = "Of the pictures, in pixels. The denoiser sees a part at a time, so large ones are a patchwork."
-        side = int(level("Side", "size", kind.sides, kind.side, about))
-        arguments = steps | noise_levels(ours)
-        chosen = prior(kind.offered(priors(kind.channels)))
-        number = seed()
-    return side, Settings(chosen, "paper", count, number, arguments)
-
-
-def presets(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> None:
-    """Both sets of defaults, one click away."""
-    with st.container(horizontal=True):
-        st.button("Paper's defaults", on_click=st.session_state.update, args=[paper])
-        st.button("Our defaults", on_click=st.session_state.update, args=[ours])
+def in_address(problem: Problem, chosen: Settings) -> dict[str, Any]:
+    """The settings for the page's address, by the keys of their widgets."""
+    drawn = {"samples": chosen.samples} if find(problem, chosen.method).draws else {}
+    network = {"prior": chosen.prior} if problem.command != "remove-noise" and chosen.prior else {}
+    return {**keyed(chosen.method, chosen.values, problem), **network, **drawn, "seed": chosen.seed}
 
 
 def forget(*keys: str) -> None:
-    """Let widgets start from their defaults again, which are about to change."""
+    """Let widgets start again from their defaults, which are about to change."""
     for key in keys:
         st.session_state.pop(key, None)
 
+
+# What every page has
 
 SAMPLES = (
     "How many answers to draw. They differ where the picture leaves room for guessing, and their average is smoother "
@@ -148,7 +146,7 @@ SAMPLES = (
 
 
 def samples(default: int, most: int = 8, *, least: int = 1, help: str = SAMPLES) -> int:
-    """How many answers."""
+    """Let the visitor choose how many answers to draw."""
     address.remember("samples", default, range(least, most + 1))
     return st.slider("Samples", least, most, key="samples", help=help)
 
@@ -161,92 +159,17 @@ def seed(help: str = SEED) -> int:
     return st.number_input("Seed", 0, 2**31 - 1, key="seed", help=help)
 
 
-def schedule(ours: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the fast sampler's schedule."""
-    step = 1 if ours["derivative"] else 2  # of two where every step takes the derivative
-    address.remember("evaluations", ours["evaluations"], range(4, 201, step))
-    count = st.slider(
-        "Evaluations",
-        4,
-        200,
-        step=step,
-        key="evaluations",
-        persist_state="page",
-        help="How often the network runs for each sample: a step denoises and, but for holes and the last steps, asks "
-        "how the estimate depends on its input. Fewer is quicker and leaves edges soft; beyond a hundred you will "
-        "hardly see a difference.",
-    )
-    correlation = level(
-        "Noise correlation",
-        "correlation",
-        CORRELATIONS,
-        ours["correlation"],
-        "How much of a step's noise is that of the step before. The more, the further the samples spread over what the "
-        "measurements leave open, and the rougher each is.",
-    )
-    kept = {name: ours[name] for name in ("rho", "antithetic", "derivative", "common", "extrapolation")}
-    return {"evaluations": count, **noise_levels(ours), **kept, "correlation": correlation}
-
-
-def step_sizes(defaults: Mapping[str, float]) -> dict[str, float]:
-    """The two arguments of the paper's ascent that matter most."""
-    return {
-        "h0": level(
-            "First step h₀",
-            "h0",
-            STEPS,
-            defaults["h0"],
-            "How much of the denoiser's correction the first step takes. Larger is quicker and gives coarser pictures.",
-        ),
-        "beta": level(
-            "Noise control β",
-            "beta",
-            STEPS,
-            defaults["beta"],
-            "Smaller values add more noise on the way: more varied texture and a longer run. 1 adds none, and the "
-            "picture comes out smooth.",
-        ),
-    }
-
-
-def noise_levels(defaults: Mapping[str, float]) -> dict[str, float]:
-    """Where a run starts and where it ends."""
-    return {
-        "sigma_0": level(
-            "First noise level σ₀",
-            "sigma_0",
-            SIGMAS_0,
-            defaults["sigma_0"],
-            "How strong the noise is at the start, 1 being the picture's full range. Lower starts closer to the "
-            "measured picture, with fewer ways to differ from it.",
-        ),
-        "sigma_L": level(
-            "Last noise level σ_L",
-            "sigma_L",
-            SIGMAS_L,
-            defaults["sigma_L"],
-            "Where the run stops. Lower resolves finer detail; higher ends sooner and leaves the picture softer.",
-        ),
-    }
-
-
 def prior(titles: Mapping[str, str]) -> str:
-    """Which denoiser, of those with these names and titles, the default first."""
+    """Let the visitor choose a denoiser. `titles` maps names to titles, the default first."""
     if not titles:
         raise checkpoints.CheckpointError("there is no prior for such pictures: restore the folder weights/")
-    address.remember("prior", next(iter(titles)), titles)
-    return st.selectbox(
-        "Prior",
-        list(titles),
-        key="prior",
-        format_func=titles.__getitem__,
-        help="The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones.",
-    )
+    about = "The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones."
+    return selection("Prior", "prior", titles, about)
 
 
 @st.cache_data
 def priors(channels: int) -> dict[str, str]:
-    """Names and titles of the registered priors for pictures with so many channels, the default first."""
+    """Names -> titles of the registered priors for pictures with that many channels, the default first."""
     titles = {
         name: entry.title
         for name, entry in checkpoints.registry().items()

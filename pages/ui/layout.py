@@ -1,4 +1,4 @@
-"""The frame of a page."""
+"""The frame of every page: its title, its style and its two columns."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from pages.ui import address
 
-STYLE = """<style>
-/* The accent is light on the dark theme, and Streamlit writes on it in white whatever it is. */
-[data-testid=stBaseButton-primary] { color: Canvas }
-.tile { margin: 0 0 0.5rem }
-.tile img { display: block; width: 100%; height: auto; border-radius: 6px }
-.tile figcaption { margin-top: 0.5rem; font-size: 0.875rem; line-height: 1.4; text-align: center; opacity: 0.7 }
-</style>"""
+STYLE = f"<style>{Path(__file__).with_name('style.css').read_text('utf-8')}</style>"
 
 APP = Path(__file__).parents[2] / "app.py"
 
 
 def heading(title: str, lead: str) -> None:
-    """The page's title, and what it is about in a sentence or two."""
+    """Show the page's title and `lead`, a sentence or two that say what the page is about."""
     if PagesManager.uses_pages_directory:
-        # Until `st.navigation` was called once in a server, Streamlit runs files in pages/ by themselves: the first
-        # visitor, with a link to a page, would see it without its frame.
+        # Until a server has called `st.navigation` once, Streamlit runs files in pages/ without app.py. A first visitor
+        # who follows a link to a page would then see the page without its navigation.
         runpy.run_path(str(APP))
         st.stop()
     address.enter(title)
@@ -39,17 +33,18 @@ def heading(title: str, lead: str) -> None:
 
 
 def columns() -> tuple[DeltaGenerator, DeltaGenerator]:
-    """The knobs, and the stage beside them; one above the other on a telephone."""
-    knobs, stage = st.columns([2, 5], gap="large")
+    """Return the column of the knobs and, right of it, the stage. On a telephone the stage is above the knobs."""
+    with st.container(key="page"):  # style.css puts the columns in order by this key
+        knobs, stage = st.columns([2, 5], gap="large")
     return knobs, stage
 
 
 def breathe(seconds: float) -> None:
-    """On a session's arrival, stop for a moment, so that its browser shows what it has got before it is sent more.
+    """Pause while a session's first page is built, so that the browser shows what it has got before it is sent more.
 
-    It asks for the code of each kind of element when it meets the first, which a busy server is slow to answer; and the
-    code of the charts, once there, keeps the browser busy for longer than everything else. A first picture takes 1 s
-    with these pauses and 2.5 s without.
+    The browser asks for the code of each kind of element when it meets the first one, and a busy server answers slowly.
+    The code of the charts then keeps the browser busy for longer than everything else. With these pauses the first
+    picture appears after 1 s, without them after 2.5 s.
     """
     if server.exists() and "arrived" not in st.session_state:
         time.sleep(seconds)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import streamlit as st
 from torch import Tensor
 
 from invlib import examples, images
-from invlib.experiments.structured_noise import prepare
-from invlib.problems.structured import IMAGE_SHAPES
-from pages.ui import address, components
-from pages.ui.runs import Picture
-from pages.ui.subjects import SUBJECTS, subject
+from invlib.images import Picture
+from invlib.problems.structured import IMAGE_SHAPES, prepare
+from pages.ui import knobs
+from pages.ui.components import paste
 
 OWN = "own"
 """The option that stands for the visitor's own picture, which an address cannot hold."""
@@ -28,8 +27,8 @@ class Own:
 
     Attributes
     ----------
-    content : the file as it came, which takes far less memory than its pixels.
-    name : what the visitor calls it.
+    content : the bytes of the file, which take far less memory than the pixels.
+    name : the name of the file, or where it came from.
     source : where it came from: "upload", "paste" or "camera".
     fingerprint : the first hex digits of the file's SHA-256.
     width, height : in pixels, upright.
@@ -43,16 +42,6 @@ class Own:
     height: int
 
 
-@dataclass(frozen=True)
-class Box:
-    """A part of a picture, in pixels."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
 def pick(
     *,
     longest: int,
@@ -61,17 +50,17 @@ def pick(
     channels: int | None = None,
     names: Sequence[str] | None = None,
 ) -> Picture:
-    """Let the visitor pick a picture, of 8-bit levels.
+    """Let the visitor pick a picture, whose numbers are 8-bit levels.
 
-    All pages of a session share the visitor's own picture, and one that is opened for the first time shows it.
+    All pages of a session share the visitor's own picture, and a page that is opened for the first time shows it.
 
     Parameters
     ----------
-    longest : the longest side of an own picture, in pixels; of a larger one the visitor chooses what to use.
-    side : of the examples, in pixels.
-    small : the picture is to be enlarged, so that most visitors will bring their own.
+    longest : the longest side of an own picture, in pixels. If it is larger, the visitor chooses what to use of it.
+    side : the side of the examples, in pixels.
+    small : whether the picture is to be enlarged, so that most visitors will bring their own.
     channels : 3 for colour, 1 for grey, None for what the picture has.
-    names : the examples that are offered, the default first; None is all of them.
+    names : the examples that are offered, the default first. None offers all of them.
 
     Raises
     ------
@@ -80,23 +69,17 @@ def pick(
     chosen = choose({name: name.capitalize() for name in names or examples.EXAMPLES}, small=small)
     if isinstance(chosen, Own):
         return use(chosen, longest, small, channels)
-    image = examples.example(chosen, channels=channels, side=side)
-    return Picture(chosen, image, examples.EXAMPLES[chosen].description, side)
+    return examples.picture(chosen, channels=channels, side=side)
 
 
 def pick_small(kind: str) -> Picture:
-    """Let the visitor pick a picture of the size that a flow is for: one of `subjects.SUBJECTS`, or an own one.
-
-    Parameters
-    ----------
-    kind : of the pictures, as in `invlib.problems.structured`.
-    """
-    offered = SUBJECTS[kind]
+    """Let the visitor pick one of `examples.SUBJECTS[kind]` or an own picture, in the size that the flow is for."""
+    offered = examples.SUBJECTS[kind]
     chosen = choose({name: subject.title for name, subject in offered.items()}, small=False)
     if not isinstance(chosen, Own):
-        return subject(kind, chosen)
-    channels, side, _ = shape = IMAGE_SHAPES[kind]
-    image = prepare(images.load_image(chosen.content), shape)
+        return examples.subject(kind, chosen)
+    channels, side, _ = IMAGE_SHAPES[kind]
+    image = prepare(images.load_image(chosen.content), kind)
     if image.shape[-2:] != (chosen.height, chosen.width):
         grey = ", in grey" if channels == 1 else ""
         st.caption(
@@ -107,38 +90,27 @@ def pick_small(kind: str) -> Picture:
 
 
 def choose(titles: Mapping[str, str], *, small: bool) -> str | Own:
-    """Let the visitor choose the name of an example, the first being the default, or bring a picture."""
+    """Let the visitor choose the name of an example or bring a picture. The first example is the default."""
     own: Own | None = st.session_state.get("own_picture")
-    names = [*titles, OWN] if own else list(titles)
-    address.remember("picture", OWN if own else names[0], names)
-    chosen = st.selectbox(
-        "Picture",
-        names,
-        key="picture",
-        format_func=lambda name: "Your picture" if name == OWN else titles[name],
-        help="An example, or a picture of your own.",
-    )
+    offered = {**titles, OWN: "Your picture"} if own else titles
+    default = OWN if own else None
+    chosen = knobs.selection("Picture", "picture", offered, "An example, or a picture of your own.", default=default)
     bring(expanded=small)
     return own if chosen == OWN and own is not None else chosen
 
 
-def cropped(picture: Picture, multiple: int) -> Picture:
-    """The picture with sides that are multiples of a number; up to one less is lost at the bottom and the right."""
-    return replace(picture, image=images.crop_to_multiple(picture.image, multiple))
-
-
-# --- A picture of one's own -------------------------------------------------------------------------------------------
+# A picture of one's own
 
 
 def bring(*, expanded: bool) -> None:
-    """The fold that takes a visitor's own picture in. The browser draws it when it is closed too, so Ctrl+V works."""
+    """Show the fold for a visitor's own picture. Ctrl+V works while it is closed, because the browser draws it then."""
     with st.expander("Use a picture of your own", icon=":material/add_photo_alternate:", expanded=expanded):
         suffixes = [suffix.removeprefix(".") for suffix in images.SUFFIXES]
         limit = images.MAX_BYTES // 10**6
         st.file_uploader(
             "Upload a picture", suffixes, key="upload", on_change=take_file, args=["upload"], max_upload_size=limit
         )
-        components.paste("paste", lambda content: take(content, "pasted picture", "paste"))
+        paste.button("paste", lambda content: take(content, "pasted picture", "paste"))
         # The camera input asks for the camera as soon as it is there.
         if st.toggle("Use the camera", key="camera_on"):
             st.camera_input("Take a photo", key="camera", on_change=take_file, args=["camera"], resolution="720p")
@@ -152,7 +124,7 @@ def bring(*, expanded: bool) -> None:
 
 
 def take_file(source: str) -> None:
-    """The callback of the uploader and the camera. What is removed there is forgotten, and an error with its file."""
+    """Take what the uploader or the camera holds. If its file was removed, forget the picture, or the file's error."""
     file = st.session_state[source]
     own: Own | None = st.session_state.get("own_picture")
     if file is not None:
@@ -164,7 +136,7 @@ def take_file(source: str) -> None:
 
 
 def take(content: bytes, name: str, source: str) -> None:
-    """Make a file the visitor's own picture, or say why it cannot be."""
+    """Make a file the visitor's own picture, or remember why that is impossible."""
     try:
         height, width = images.load_image(content).shape[-2:]
     except images.ImageError as error:
@@ -189,10 +161,10 @@ def use(own: Own, longest: int, small: bool, channels: int | None) -> Picture:
         persist_state="session",
         help="Reduced, it keeps the whole scene and loses fine detail. A part keeps its pixels as they are.",
     )
-    box = place(own, longest) if choice == PART else None
-    image = decoded(own, longest, channels, box)
+    corner = place(own, longest) if choice == PART else None
+    image = decoded(own, longest, channels, corner)
     height, width = image.shape[-2:]
-    taken = f"it was reduced to {width}×{height}" if box is None else f"a part of {width}×{height} was taken"
+    taken = f"it was reduced to {width}×{height}" if corner is None else f"a part of {width}×{height} was taken"
     reason = "so that the result is not larger than this demo makes" if small else "to keep a run short"
     st.caption(f"Your picture has {own.width}×{own.height} pixels; {taken} {reason}.")
     if min(height, width) < images.MIN_SIDE:
@@ -200,29 +172,29 @@ def use(own: Own, longest: int, small: bool, channels: int | None) -> Picture:
             f"Your picture is too narrow to be reduced to {width}×{height} pixels: choose a part at full size, or use "
             f"a picture that keeps sides of {images.MIN_SIDE} pixels or more"
         )
-    if box is not None:
-        name = f"{own.name} (sha256 {own.fingerprint}, {width}×{height} from column {box.left} and row {box.top})"
+    if corner is not None:
+        left, top = corner
+        name = f"{own.name} (sha256 {own.fingerprint}, {width}×{height} from column {left} and row {top})"
     return Picture(name, image, own.name)
 
 
-def place(own: Own, longest: int) -> Box:
-    """Let the visitor choose a part with sides of at most `longest` pixels."""
-    width, height = min(own.width, longest), min(own.height, longest)
+def place(own: Own, longest: int) -> tuple[int, int]:
+    """Let the visitor place a part with sides of at most `longest` pixels. Return its left column and its top row."""
 
     def start(label: str, key: str, room: int) -> int:
-        if not room:
+        if room <= 0:
             return 0
         return round(room * st.slider(label, 0, 100, key=key, format="%d %%", persist_state="session") / 100)
 
-    left = start("From the left", "own_left", own.width - width)
-    top = start("From the top", "own_top", own.height - height)
-    return Box(left, top, width, height)
+    left = start("From the left", "own_left", own.width - longest)
+    return left, start("From the top", "own_top", own.height - longest)
 
 
 @st.cache_data(scope="session", max_entries=4, show_spinner=False, hash_funcs={Own: lambda own: own.fingerprint})
-def decoded(own: Own, longest: int, channels: int | None, box: Box | None = None) -> Tensor:
-    """A part of a picture, or the whole, reduced to `longest` pixels if it is larger: (1, C, H, W), 8-bit levels."""
+def decoded(own: Own, longest: int, channels: int | None, corner: tuple[int, int] | None = None) -> Tensor:
+    """The picture reduced to `longest` pixels, or its part from a corner on: (1, C, H, W), in 8-bit levels."""
     image = images.load_image(own.content, channels=channels)
-    if box is not None:
-        image = image[..., box.top : box.top + box.height, box.left : box.left + box.width]
+    if corner is not None:
+        left, top = corner
+        image = image[..., top : top + longest, left : left + longest]
     return images.quantise(images.fit(image, longest))

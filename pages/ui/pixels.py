@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 
@@ -13,28 +14,44 @@ import streamlit as st
 from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture to show, in 8 bits. None stands for a blank of the answer's size."""
+
+    picture: np.ndarray | None
+    caption: str
+    alt: str
+
+
+def show_tiles(tiles: Sequence[Tile], image_shape: Sequence[int]) -> None:
+    """Show pictures in one row if there are four or less, and in pairs on a telephone."""
+    with st.grid(min(4, len(tiles)), min_column_width=140, gap="small"):
+        for tile in tiles:
+            picture = blank(*image_shape[1:]) if tile.picture is None else tile.picture
+            figure(picture, caption=tile.caption, alt=tile.alt)
+
+
 SHOWN = 480
-"""The least longest side of a picture that is sent, in pixels: a smaller one is enlarged, its pixels as squares."""
+"""The longest side that a picture is enlarged to before it is sent, in pixels, if it has less than half of that."""
 
 COLOURS = "Viridis"
-"""Of the standard deviation: even in lightness, and readable without colour vision."""
+"""The colour scale of magnitudes, which is even in lightness and can be read without colour vision."""
 
 
 def show(picture: np.ndarray, *, alt: str, caption: str | None = None) -> None:
-    """A picture that fills its place.
-
-    It travels inside the page: as a file of its own, which Streamlit would make a JPEG, it could be gone by the time
-    that the browser asks for it, when the next picture of a run has taken its place.
-    """
+    """Show a picture that fills its place."""
+    # It travels inside the page. Streamlit would make a JPEG file of it, which could be gone by the time that the
+    # browser asks for it, when the next picture of a run has taken its place.
     st.image(webp_url(picture), caption=caption, alt=alt, width="stretch")
 
 
 def figure(picture: np.ndarray, *, alt: str, caption: str) -> None:
-    """A picture that is there with the words around it.
+    """Show a picture at the same time as the words around it.
 
-    `st.image` waits for code that the browser fetches after the page, and that of the charts comes first.
+    `st.image` waits for code that the browser fetches after the page, and after the code of the charts.
     """
-    # Decoded at once, so that the next picture of a run replaces this one without a blank between.
+    # With decoding="sync", the next picture of a run replaces this one without a blank between.
     height, width = picture.shape[:2]
     size = f'width="{width}" height="{height}"'
     image = f'<img src="{webp_url(picture)}" alt="{escape(alt)}" {size} decoding="sync">'
@@ -43,7 +60,7 @@ def figure(picture: np.ndarray, *, alt: str, caption: str) -> None:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def webp_url(pixels: np.ndarray) -> str:
-    """A data URL in a third of a PNG file's size; exact where single pixels are to be seen."""
+    """A picture as the data URL of a WebP file, lossless if it is enlarged: a third of the size of a PNG file."""
     buffer = io.BytesIO()
     picture = enlarged(pixels)
     picture.save(buffer, "WEBP", quality=95, method=1, lossless=picture.size != pixels.shape[1::-1])
@@ -56,12 +73,12 @@ def data_url(content: bytes, kind: str = "image/png") -> str:
 
 @st.cache_data(max_entries=128, show_spinner=False)
 def png(pixels: np.ndarray) -> bytes:
-    """A PNG file to show."""
+    """A picture as a PNG file, enlarged if it is small."""
     return encode(enlarged(pixels))
 
 
 def enlarged(pixels: np.ndarray) -> Image.Image:
-    """Small pictures are enlarged without smoothing, because browsers smooth."""
+    """A picture that is enlarged without smoothing if it is small, because browsers would smooth it."""
     scale = -(-SHOWN // max(pixels.shape[:2])) if max(pixels.shape[:2]) < SHOWN / 2 else 1
     picture = Image.fromarray(pixels)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
@@ -74,23 +91,23 @@ def encode(picture: Image.Image) -> bytes:
 
 
 def blank(height: int, width: int) -> np.ndarray:
-    """A faint tile for a picture that is not there yet, on any background."""
+    """A faint tile in place of a picture that is not there yet."""
     return np.full((height, width, 4), (128, 128, 128, 32), np.uint8)
 
 
 @lru_cache
-def colours() -> np.ndarray:
-    """256 colours, (256, 3) uint8."""
-    return np.array([unlabel_rgb(colour) for colour in sample_colorscale(COLOURS, 256)]).round().astype(np.uint8)
+def colours(scale: str) -> np.ndarray:
+    """The 256 colours of a scale, (256, 3) uint8."""
+    return np.array([unlabel_rgb(colour) for colour in sample_colorscale(scale, 256)]).round().astype(np.uint8)
 
 
-def coloured(pixels: np.ndarray) -> np.ndarray:
-    """Grey pixels (H, W) in the colours of the scale."""
-    return colours()[pixels]
+def coloured(pixels: np.ndarray, scale: str = COLOURS) -> np.ndarray:
+    """The colours of grey pixels (...) on a scale, (..., 3)."""
+    return colours(scale)[pixels]
 
 
 def gradient(least: str, most: str) -> str:
-    """The scale as a bar, in HTML, with the values at its ends."""
+    """The scale of `coloured` as a bar in HTML, with the values at its ends."""
     stops = ", ".join(sample_colorscale(COLOURS, 9))
     return (
         f'<div style="height: 0.6rem; border-radius: 0.2rem; background: linear-gradient(to right, {stops})"></div>'
@@ -109,6 +126,16 @@ def webp_animation(frames: Sequence[np.ndarray]) -> bytes:
 
 
 def sentence(error: object) -> str:
-    """An error's text as a sentence: a capital at the start, a full stop at the end."""
+    """An error's text as a sentence, with a capital at the start and a full stop at the end."""
     text = str(error).rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def group(number: int) -> str:
+    """12288 -> "12 288"."""
+    return f"{number:,}".replace(",", " ")
+
+
+def plural(count: int, noun: str) -> str:
+    """1, "run" -> "1 run"; 2, "run" -> "2 runs"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""The closer look at a finished run: compare, samples, spread, scores, trajectory, downloads."""
+"""The closer look at a finished run: comparison, samples, spread, scores, trajectory and downloads."""
 
 from __future__ import annotations
 
@@ -14,104 +14,94 @@ import torch
 
 from invlib.images import contact_sheet, to_uint8
 from invlib.metrics import expected_spread_skill, farthest_first
-from pages.ui import components, pixels, plots
-from pages.ui.runs import Run
+from invlib.runs import Frame, Run
+from invlib.solvers.methods import METHODS
+from pages.ui import pixels, plots
+from pages.ui.components import compare
 
 FILMSTRIP = 8
 """The most pictures of a trajectory side by side."""
 
 
 def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
-    """Show everything about a run.
-
-    Parameters
-    ----------
-    measured : what was measured, in a word or two: "4×".
-    by_difference : whether the samples are shown most typical first, and then each as far as can be from those before.
-    """
+    """Show everything about a run. The parameters are as in `page.show`."""
     done = run.parameters
+    method = METHODS[done["command"]][done["method"]]
     st.header("A closer look")
-    whose = "A saved run" if run.saved else "Your run"
     words = [
         *([done["picture"]] if "picture" in done else []),
         measured,
-        plural(done["samples"], "sample"),
-        f"{done['sampler']} sampler",
-        f"{plural(done['evaluations'], 'evaluation')} in {done['seconds']:.1f} s",
+        *([pixels.plural(done["samples"], "sample")] if method.draws else []),
+        method.title if done["command"] == "remove-noise" else f"{done['method']} sampler",
+        f"{pixels.plural(done['evaluations'], 'evaluation')} in {done['seconds']:.1f} s",
         f"seed {done['seed']}",
-        f"prior {done['prior']}",
+        *([f"prior {done['prior']}"] if done["prior"] else []),
     ]
-    st.caption(f"{whose}: {', '.join(words)}.")
+    st.caption(f"{'A saved run' if run.saved else 'Your run'}: {', '.join(words)}.")
     left, right = st.columns([3, 2], gap="large")
     with left:
-        if run.measured is not None:
-            st.fragment(comparison)(run, run.measured)
-        else:
-            st.fragment(trajectory)(run)
+        st.fragment(trajectory if run.measured is None else comparison)(run)
     with right:
         scores(run)
+        if run.noise_found is not None:
+            noise(run)
         downloads(run)
     if run.measured is not None:
-        gallery(run, order(run) if by_difference else range(len(run.samples)))
+        if run.noise_found is None or len(run.samples) > 1:
+            gallery(run, order(run) if by_difference else range(len(run.samples)))
         if "each" in done and len(run.samples) > 1:
             curves(run)
         st.fragment(trajectory)(run)
 
 
 def order(run: Run) -> list[int]:
-    """The samples most typical first, and then each as far as can be from those before."""
+    """The indices of the samples, the most typical first, then always the one that differs most from those before."""
     stack = torch.from_numpy(np.stack(run.samples)).float().div(255)
     return farthest_first(stack.flatten(1))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def comparison(run: Run, measured: np.ndarray) -> None:
-    """Before and after. A fragment: choosing another picture draws this part alone."""
-    after = {f"Sample {number}": sample for number, sample in enumerate(run.samples, start=1)}
+def comparison(run: Run) -> None:
+    """Show before and after. As a fragment, it alone is drawn again when another picture is chosen."""
+    assert run.measured is not None
     if len(run.samples) > 1:
-        after = {"Average of the samples": run.mean, **after}
+        after = {"Average of the samples": run.mean}
+        after |= {f"Sample {number}": sample for number, sample in enumerate(run.samples, start=1)}
+    else:
+        after = {"Sample 1" if run.noise_found is None else "Restored": run.mean}
     if run.truth is not None:
         after["Original"] = run.truth
     chosen = st.selectbox("Compare what was measured with", list(after))
-    height, width = run.mean.shape[:2]
-    components.compare(
-        pixels.png(measured),
-        pixels.png(after[chosen]),
-        before_label="Measured",
-        after_label=chosen,
-        aspect=width / height,
-        key="compare",
-    )
+    before, aspect = pixels.png(run.measured), run.mean.shape[1] / run.mean.shape[0]
+    labels = {"before_label": "Measured", "after_label": chosen}
+    compare.pictures(before, pixels.png(after[chosen]), **labels, aspect=aspect, key="compare")
 
 
 def scores(run: Run) -> None:
-    """The figures, if the truth is known."""
+    """Show the scores if the truth is known, and what they mean."""
+    done = run.parameters
     if run.measured is None:
         return
-    if "mean" not in run.parameters:
+    if "input" not in done:
         st.markdown("The true picture is not known here, so nothing can be scored.")
         return
-    given, sample, mean = (run.parameters[part] for part in ("input", "sample", "mean"))
+    given = done["input"]
+    parts = [(done["result"], "", "Of the restored picture.")] if "result" in done else []
+    if "mean" in done:
+        several = [(done["mean"], ", average", "Of the samples' average.")] if len(run.samples) > 1 else []
+        parts = [*several, (done["sample"], ", one sample", "Averaged over the samples.")]
     with st.grid(2, min_column_width=130, gap="small"):
-        several = len(run.samples) > 1
-        if several:
-            metric("PSNR, average", mean["psnr"], given["psnr"], "dB", 2, "Of the samples' average.")
-        metric("PSNR, one sample", sample["psnr"], given["psnr"], "dB", 2, "Averaged over the samples.")
-        if several:
-            metric("SSIM, average", mean["ssim"], given["ssim"], "", 3, "Of the samples' average.")
-        metric("SSIM, one sample", sample["ssim"], given["ssim"], "", 3, "Averaged over the samples.")
+        for name, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
+            for part, of, about in parts:
+                value, gain = f"{part[name]:.{digits}f} {unit}".rstrip(), f"{part[name] - given[name]:+.{digits}f}"
+                st.metric(f"{name.upper()}{of}", value, gain, help=f"{about} Higher is better.")
     lines = [f"Gains are over the measured picture alone ({given['psnr']:.2f} dB, {given['ssim']:.3f})."]
-    if run.parameters.get("spread_skill") is not None:
-        right = expected_spread_skill(len(run.samples), bool(run.parameters.get("antithetic")))
+    if done.get("spread_skill") is not None:
+        right = expected_spread_skill(len(run.samples), bool(done["settings"].get("antithetic")))
         lines.append(
-            f"The samples spread {run.parameters['spread_skill']:.2f} times as far as their average is from the truth; "
+            f"The samples spread {done['spread_skill']:.2f} times as far as their average is from the truth; "
             f"{right:.3g} would be a perfect account of what is not known."
         )
-    if run.parameters.get("coverage") is not None:
-        cover = run.parameters["coverage"]
+    if (cover := done.get("coverage")) is not None:
         lines.append(
             f"The truth lies within two standard deviations of the average for {cover['measured']:.0%} of the numbers "
             f"that were not measured; {cover['expected']:.0%} would be right for so few samples."
@@ -119,28 +109,30 @@ def scores(run: Run) -> None:
     st.caption(" ".join(lines))
 
 
-def metric(label: str, value: float, baseline: float, unit: str, digits: int, about: str) -> None:
-    st.metric(
-        label,
-        f"{value:.{digits}f} {unit}".rstrip(),
-        f"{value - baseline:+.{digits}f}",
-        help=f"{about} Higher is better.",
-    )
+def noise(run: Run) -> None:
+    """Show the noise that was found, the noise that was there, and where the picture is wrong."""
+    assert run.noise_found is not None
+    with st.grid(3, min_column_width=90, gap="small") as grid:
+        pixels.show(run.noise_found, caption="Noise found", alt="The noise that was found")
+        if run.noise_true is not None:
+            pixels.show(run.noise_true, caption="Noise put in", alt="The noise that was put in")
+        if run.error is not None:
+            with grid.cell():
+                magnitudes(run.error, run.top, "Error", "the distance from the original")
+    st.caption(f"Noise of −{run.noise_top:.2g} is black, none is grey, and {run.noise_top:.2g} white.")
 
 
 def gallery(run: Run, order: Sequence[int]) -> None:
-    """The samples, their average, where they differ, and where they are wrong."""
+    """Show the samples, their average, where they differ, and where the average is wrong."""
     st.subheader("Samples")
     st.caption("Each agrees with what was measured; what they disagree about, the measurements do not say.")
     several = len(run.samples) > 1
     with st.grid(4, min_column_width=150, gap="small") as grid:
         for index in order:
-            number = index + 1
-            caption = f"Sample {number}{each(run, 'samples', number)}"
-            pixels.show(run.samples[index], caption=caption, alt=f"Sample {number}")
+            name = f"Sample {index + 1}"
+            pixels.show(run.samples[index], caption=f"{name}{each(run, 'samples', index)}", alt=name)
         if several:
-            caption = f"Average{each(run, 'averages', len(run.samples))}"
-            pixels.show(run.mean, caption=caption, alt="The average of the samples")
+            pixels.show(run.mean, caption=f"Average{each(run, 'averages', -1)}", alt="The average of the samples")
             with grid.cell():
                 magnitudes(run.std, run.top, "Standard deviation of the samples", "high along edges and in texture")
         if run.error is not None:
@@ -150,18 +142,19 @@ def gallery(run: Run, order: Sequence[int]) -> None:
 
 
 def magnitudes(values: np.ndarray, top: float, what: str, where: str) -> None:
-    """A map of magnitudes with its scale; the range of a picture is 1."""
+    """Show a map of magnitudes with its scale, on which the range of a picture is 1."""
     pixels.show(pixels.coloured(values), alt=f"{what}: {where}")
     st.html(pixels.gradient("0", f"{top:.3f} and above"))
     st.caption(what)
 
 
-def each(run: Run, of: str, number: int) -> str:
-    """The score of a sample, or of the average of the first few, for a caption."""
-    return f", {run.parameters['each'][f'psnr_{of}'][number - 1]:.2f} dB" if "each" in run.parameters else ""
+def each(run: Run, of: str, index: int) -> str:
+    """The PSNR of a sample, or of the average of the first few, for a caption."""
+    return f", {run.parameters['each'][f'psnr_{of}'][index]:.2f} dB" if "each" in run.parameters else ""
 
 
 def curves(run: Run) -> None:
+    """Show the scores of the samples and of their averages, and how honest the spread is."""
     st.subheader("Scores")
     st.caption("One sample looks sharper; the average of several is closer to the truth.")
     left, right, last = st.columns(3, gap="large")
@@ -178,28 +171,35 @@ def curves(run: Run) -> None:
 
 
 def trajectory(run: Run) -> None:
-    """The run on a scrubber. A fragment: moving it draws this part alone."""
-    st.subheader("How the first sample formed")
-    frames = run.frames
+    """Show the states of a run, with a slider. As a fragment, it alone is drawn again when the slider is moved."""
+    frames, structured = run.frames, run.noise_found is not None
+    st.subheader("How the picture formed" if structured else "How the first sample formed")
+    left_words = "The noise that it leaves" if structured else "The noisy picture"
+    right_words = "The picture" if structured else "What the denoiser makes of it"
+
+    def caption_of(frame: Frame) -> str:
+        return f"Step {frame.evaluations}" if structured else f"σ {frame.sigma:.2f}"
+
     with st.grid(FILMSTRIP, min_column_width=70, gap="xsmall"):
         for index in np.linspace(0, len(frames) - 1, min(FILMSTRIP, len(frames))).round().astype(int):
-            caption = f"σ {frames[index].sigma:.2f}"
-            alt = f"The noisy picture at {caption}"
-            pixels.show(frames[index].noisy, caption=caption, alt=alt)
-    middle = -(-len(frames) // 2)  # where there is most to see
-    position = st.slider("Step", 1, len(frames), middle, help="From noise on the left to the sample on the right.")
-    frame = frames[position - 1]
-    st.caption(f"Evaluation {frame.evaluations} of {frames[-1].evaluations}, noise level σ = {frame.sigma:.3f}.")
-    left, right = st.columns(2, gap="medium")
-    with left:
-        pixels.show(frame.noisy, caption="The noisy picture", alt="The noisy picture")
-    alt = "What the denoiser makes of it"
-    with right:
-        pixels.show(frame.denoised, caption="What the denoiser makes of it", alt=alt)
+            caption = caption_of(frames[index])
+            strip, alt = (frames[index].denoised, "The picture") if structured else (frames[index].noisy, left_words)
+            pixels.show(strip, caption=caption, alt=f"{alt} at {caption}")
+    frame = frames[-1]
+    if len(frames) > 1:
+        middle = -(-len(frames) // 2)  # where there is most to see
+        about = "From the first step on the left to the last on the right."
+        frame = frames[st.slider("Step", 1, len(frames), middle, help=about) - 1]
+    level = "" if structured else f", noise level σ = {frame.sigma:.3f}"
+    st.caption(f"Evaluation {frame.evaluations} of {frames[-1].evaluations}{level}.")
+    pairs = (frame.noisy, left_words), (frame.denoised, right_words)
+    for column, (picture, words) in zip(st.columns(2, gap="medium"), pairs, strict=True):
+        with column:
+            pixels.show(picture, caption=words, alt=words)
 
 
 def downloads(run: Run) -> None:
-    """Files are made when they are asked for."""
+    """Offer files, each of which is made when the visitor asks for it."""
     offer = partial(offer_download, f"{run.parameters['task']}-{run.parameters['samples']}-samples")
     st.markdown("**Downloads**")
     with st.grid(2, min_column_width=130, gap="small"):
@@ -212,16 +212,9 @@ def downloads(run: Run) -> None:
 
 
 def offer_download(name: str, label: str, suffix: str, kind: str, make: Callable[[], bytes]) -> None:
-    """A button for a file, `name` and `suffix`, of a MIME type."""
-    st.download_button(
-        label,
-        make,
-        file_name=f"{name}{suffix}",
-        mime=kind,
-        icon=":material/download:",
-        on_click="ignore",
-        width="stretch",
-    )
+    """Show a button for the file `name` + `suffix` of the MIME type `kind`, whose content `make` returns."""
+    options = {"icon": ":material/download:", "on_click": "ignore", "width": "stretch"}
+    st.download_button(label, make, file_name=f"{name}{suffix}", mime=kind, **options)
 
 
 def plain_png(picture: np.ndarray) -> bytes:
@@ -229,23 +222,29 @@ def plain_png(picture: np.ndarray) -> bytes:
 
 
 def sheet(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in a grid on white."""
+    """The samples in a grid on white."""
     stack = torch.from_numpy(np.stack(samples)).float().div(255)
     return to_uint8(contact_sheet(stack.unsqueeze(1) if stack.ndim == 3 else stack.movedim(-1, 1)))
 
 
 def animation(run: Run) -> bytes:
-    """The first sample coming out of the noise, or the way from one to another and back, as an animated WebP file."""
-    if run.parameters.get("interpolate"):
-        return pixels.webp_animation([*run.samples, *reversed(run.samples[:-1])])
-    return pixels.webp_animation([*(frame.noisy for frame in run.frames), run.frames[-1].denoised])
+    """An animated WebP file of the first sample coming out of the noise, or of an interpolation there and back."""
+    if run.parameters["knobs"].get("interpolate"):
+        frames = [*run.samples, *reversed(run.samples[:-1])]
+    elif run.noise_found is not None:
+        frames = [*(frame.denoised for frame in run.frames), run.mean]
+    else:
+        frames = [*(frame.noisy for frame in run.frames), run.frames[-1].denoised]
+    return pixels.webp_animation(frames)
 
 
 def archive(run: Run) -> bytes:
-    """Every picture of a run and its JSON, in a ZIP file."""
+    """A ZIP file of every picture of a run and of its JSON."""
     pictures = {f"sample-{number}": sample for number, sample in enumerate(run.samples, start=1)}
     if run.measured is not None:
         pictures |= {"mean": run.mean, "std": run.std}
+    if run.noise_found is not None:
+        pictures["noise"] = run.noise_found
     # `picture` is what the command line takes to repeat the run.
     others = {"picture": run.picture, "measured": run.measured, "original": run.truth, "error": run.error}
     pictures |= {name: picture for name, picture in others.items() if picture is not None}

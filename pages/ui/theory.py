@@ -1,4 +1,4 @@
-"""What is happening here: the idea, the algorithm in a few lines, and what each slider does to it."""
+"""The explanations on the pages: the idea, the algorithm in a few lines, and what each slider does to it."""
 
 from __future__ import annotations
 
@@ -58,12 +58,7 @@ SLIDERS = r"""
 
 
 def fold(measurement: str = "") -> None:
-    """The explanation, folded away.
-
-    Parameters
-    ----------
-    measurement : what M is on this page; without one, nothing is measured.
-    """
+    """Show the first paper's explanation, folded away. `measurement` says what M is, if anything is measured."""
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(IDEA + (MEASURED if measurement else FREE) + REST)
         if measurement:
@@ -105,7 +100,7 @@ same flow, *Bora et al.* $\lVert y - f(G(z)) \rVert^2 + \lambda \lVert z \rVert^
 
 
 def noise_fold() -> None:
-    """The explanation of the page for structured noise, folded away."""
+    """Show the second paper's explanation, folded away."""
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(NOISE + NOISE_SLIDERS)
         st.caption(f"Source: {NOISE_PAPER}, Eq. 10.")

@@ -27,9 +27,11 @@ PAGES = {
 def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path | None, name: str) -> None:
     page = open_page(name, width=390, scheme="dark")
     wait_until_complete(page)
-    page.get_by_text(PAGES[name]).wait_for()
     page.get_by_text("A saved run:").first.wait_for()
-    page.get_by_role("button", name="Run", exact=True).wait_for()
+    stage, knobs = page.get_by_text(PAGES[name]), page.get_by_role("button", name="Run", exact=True)
+    stage.wait_for()
+    knobs.wait_for()
+    assert stage.bounding_box()["y"] < knobs.bounding_box()["y"], "on a telephone the picture comes before the knobs"
     assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
     examine(page, screenshots, name or "super_resolution")
     page.get_by_text("What is happening here").click()
@@ -46,3 +48,11 @@ def test_a_link_to_a_page_is_the_first_thing_that_a_server_is_asked_for(chromium
     assert page.get_by_test_id("stSidebar").count() == 0
     assert "samples=2" in page.url
     page.close()
+
+
+@pytest.mark.parametrize("address", ["?factor=8", "super_resolution?factor=8"])
+def test_super_resolution_has_two_addresses(open_page: Callable[..., Any], address: str) -> None:
+    page = open_page(address)
+    page.get_by_text("3 072 of 196 608 numbers kept").wait_for()
+    assert "factor=8" in page.url
+    assert page.get_by_text("Page not found").count() == 0

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import download, draw_line, press_run, shoot, wait_until_complete, wait_until_idle
+from tests.browser.visitor import (
+    download,
+    draw_line,
+    press_run,
+    shoot,
+    stop,
+    wait_until_complete,
+    wait_until_idle,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +32,7 @@ def test_a_run_forms_and_can_be_stopped(open_page: Callable[..., Any], screensho
     page.get_by_text(re.compile(r"Step \d+ of 400, about \d+ s left")).wait_for()
     page.get_by_alt_text("Restored: the face of a smiling astronaut").wait_for()
     shoot(page, screenshots, "structured-noise-during")
-    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    stop(page)
     page.get_by_text("Stopped after").wait_for()
     page.get_by_role("button", name="Run", exact=True).wait_for()
 

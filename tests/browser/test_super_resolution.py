@@ -14,22 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.visitor import download, shoot, wait_until_complete
+from tests.browser.visitor import download, press_run, shoot, stop, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
-QUICK = "?samples=2&evaluations=14"
+QUICK = "?samples=2&evaluations=4"
 
 
 def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page(QUICK)
     wait_until_complete(page)
     page.get_by_text("Press Run").wait_for()  # the settings are not those of the saved run
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text(re.compile(r"Evaluation \d+ of 14")).wait_for()
-    shoot(page, screenshots, "super-resolution-during")
+    press_run(page)
     page.get_by_text("Average of 2 samples, PSNR").wait_for()
-    page.get_by_text("Your run: astronaut, 4×, 2 samples, fast sampler, 14 evaluations").wait_for()
+    page.get_by_text("Your run: astronaut, 4×, 2 samples, fast sampler, 4 evaluations").wait_for()
     shoot(page, screenshots, "super-resolution-after")
 
     suffixes = {"Picture": ".png", "All samples": ".zip", "Animation": ".webp", "Settings": ".json"}
@@ -43,11 +41,12 @@ def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | Non
             assert len(content) > 1000
 
 
-def test_a_run_can_be_stopped(open_page: Callable[..., Any]) -> None:
-    page = open_page("?samples=4&evaluations=200")
-    page.get_by_role("button", name="Run", exact=True).click()
+def test_a_run_can_be_stopped(open_page: Callable[..., Any], screenshots: Path | None) -> None:
+    page = open_page("?samples=2&evaluations=200")
+    press_run(page)
     page.get_by_text(re.compile(r"Evaluation \d+ of 200")).wait_for()
-    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    shoot(page, screenshots, "super-resolution-during")
+    stop(page)
     page.get_by_text("Stopped after").wait_for()
     page.get_by_role("button", name="Run", exact=True).wait_for()
 

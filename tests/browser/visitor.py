@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ def wait_until_complete(page: Any) -> None:
 
 def press_run(page: Any) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
+
+
+def stop(page: Any) -> None:
+    """Press Stop where work is under way. Streamlit has a button of that name above the page."""
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+
+
+def turn(page: Any, slider: str, key: str) -> None:
+    """Open the advanced settings and press a key on one of their sliders."""
+    page.get_by_text("Advanced", exact=True).click()
+    page.get_by_role("slider", name=slider).focus()
+    before = page.url
+    page.keyboard.press(key)
+    page.wait_for_url(lambda url: url != before)
+    wait_until_idle(page)
 
 
 def wait_until_idle(page: Any) -> None:
@@ -64,10 +79,14 @@ def show_all(page: Any) -> None:
     wait_until_idle(page)
 
 
-def examine(page: Any, folder: Path | None, name: str) -> None:
+def examine(page: Any, folder: Path | None, name: str, schemes: Collection[str] = ("dark", "light")) -> None:
     """On a telephone in the dark and on a desktop in light: the page fits, and breaks no rule of accessibility.
 
     With a screenshot of each, and of the other two, where there is a folder for them.
+
+    Parameters
+    ----------
+    schemes : those in which the rules are checked, which takes seconds.
     """
     for width, scheme, examined in looks(others=folder is not None):
         page.set_viewport_size({"width": width, "height": 800})
@@ -81,7 +100,7 @@ def examine(page: Any, folder: Path | None, name: str) -> None:
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(overflow) <= 0, f"the page is wider than a window of {width} pixels"
         shoot(page, folder, f"{name}-{width}-{scheme}")
-        if examined:
+        if examined and scheme in schemes:
             assert violations(page) == []
 
 

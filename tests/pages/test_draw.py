@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.ui import draw
-from pages.ui.draw import Stroke, rasterise
+from pages.ui.components import draw
+from pages.ui.components.draw import Stroke, rasterise
 from pages.ui.pixels import png
 
 WIDTH, HEIGHT = 60, 40
@@ -109,13 +109,12 @@ def page() -> None:
     import numpy as np
     import streamlit as st
 
-    from pages.ui import draw
-    from pages.ui.pixels import png
+    from pages.ui.components import draw
 
     grey = st.slider("Grey", 0, 255, key="grey")
-    background = png(np.full((40, 60, 3), grey, np.uint8))
+    picture = np.full((40, 60, 3), grey, np.uint8)
     initial: list[draw.Stroke] = [{"points": [[20, 10]], "brush": 10}]
-    mask = draw.strokes(background, width=60, height=40, key="hole", label="Paint.", brush=8, initial=initial)
+    mask = draw.over(picture, key="hole", label="Paint.", brush=8, initial=initial)
     st.session_state["mask"] = mask
     st.write(f"{mask.sum()} painted")
 

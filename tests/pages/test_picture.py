@@ -13,8 +13,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import examples, images
+from invlib.images import Picture
 from pages.ui.picture import PART, REDUCED
-from pages.ui.runs import Picture
+from tests.patience import PATIENCE
 
 
 def script(pasted: bytes | None = None, **arguments: object) -> None:
@@ -37,7 +38,7 @@ def script(pasted: bytes | None = None, **arguments: object) -> None:
 @pytest.fixture
 def open_page() -> Callable[..., AppTest]:
     def visit(**arguments: Any) -> AppTest:
-        page = AppTest.from_function(script, default_timeout=30, kwargs=arguments).run()
+        page = AppTest.from_function(script, default_timeout=PATIENCE, kwargs=arguments).run()
         assert not page.exception
         return page
 
@@ -149,7 +150,7 @@ def test_a_written_picture_is_what_was_picked(
 ) -> None:
     image = picked(upload(open_page(channels=channels), file(noise(*size)))).image
     assert image.shape[1] == (channels or 3)
-    assert torch.equal(images.load_image(images.encode_png(image)), image)
+    assert torch.equal(images.quantise(image), image)
 
 
 def test_a_picture_is_named_by_its_file(open_page: Callable[..., AppTest]) -> None:

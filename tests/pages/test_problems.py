@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from invlib.problems.linear import TASKS, decode_knobs
-from pages.ui import draw, pixels, saved, sweep
-from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
+from invlib import runs
+from invlib.images import Picture
+from pages.ui import pixels, saved, series
+from pages.ui.components import draw
+from tests.pages.visitor import png, run_to_the_end, submission, text, upload
+from tests.patience import PATIENCE
 
 CASES = {
     "low-pass": ("deblurring", "deblurring", {"keep": "0.2"}),
@@ -41,8 +44,10 @@ def test_a_run_agrees_with_what_was_measured(
     assert f"{kept} of 5 760 numbers kept" in text(page)
     # The JSON alone says what was measured: the same operator, of the picture in it.
     assert run.picture is not None
-    operator = TASKS[task].operator(done["image_shape"], **decode_knobs(task, done))
-    measurements = operator.measure(torch.from_numpy(run.picture).permute(2, 0, 1)[None] / 255)
+    picture = Picture(done["picture"], torch.from_numpy(run.picture).permute(2, 0, 1)[None] / 255, "")
+    problem, _ = runs.read(done, picture)
+    assert problem.parameters == {name: done[name] for name in problem.parameters}
+    operator, measurements = problem.operator, problem.measurements
     for sample in run.samples:
         difference = operator.measure(torch.from_numpy(sample).permute(2, 0, 1)[None] / 255) - measurements
         assert float(difference.square().mean().sqrt()) < 2 / 255, "rounding to 8 bits and clipping aside"
@@ -95,14 +100,15 @@ def test_a_sweep_to_its_end(open_page: Callable[..., AppTest]) -> None:
     page = open_page("compressive_sensing", samples="1", evaluations="4")
     upload(page, png(24, 24))
     page.button(key="start sweep compressive-sensing").click().run()
-    job = page.session_state["sweep compressive-sensing"]
+    job = page.session_state["submission sweep compressive-sensing"].job
     assert job.wait(PATIENCE)
     page.run()
     assert not page.exception
-    points = job.result.points
-    assert [point.x for point in points] == [0.02, 0.04, 0.1, 0.15, 0.25, 0.5]
-    assert points[-1].scores[sweep.ANSWER] > points[0].scores[sweep.ANSWER]
-    assert all(math.isfinite(point.scores[sweep.BASELINE]) for point in points)
+    keeps = [0.02, 0.04, 0.1, 0.15, 0.25, 0.5]
+    points = series.Sweep("", "", keeps).points(job.result.runs)
+    assert [x for x, _ in points] == keeps
+    assert points[-1][1][series.ANSWER] > points[0][1][series.ANSWER]
+    assert all(math.isfinite(scores[series.BASELINE]) for _, scores in points)
 
 
 def test_a_page_keeps_its_settings_while_another_is_open(open_page: Callable[..., AppTest]) -> None:
@@ -133,4 +139,4 @@ def test_a_change_starts_a_run_if_asked_to(open_page: Callable[..., AppTest]) ->
     second = submission(page, "deblurring").job
     assert second is not first
     assert second.wait(PATIENCE)
-    assert second.result.parameters["keep"] == 0.4
+    assert second.result.parameters["knobs"]["keep"] == 0.4

@@ -13,9 +13,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import cli
-from pages.ui import betas, kinds, results, saved
-from pages.ui.runs import Run
-from tests.pages.visitor import PATIENCE, run_to_the_end, submission, text
+from invlib.runs import Run
+from pages.ui import betas, results, sampling, saved
+from tests.pages.visitor import run_to_the_end, submission, text
+from tests.patience import PATIENCE
 
 QUICK = {"kind": "digits", "h0": "0.3", "beta": "0.2", "seed": "3"}
 
@@ -68,8 +69,8 @@ def test_each_kind_has_its_priors_and_defaults(open_page: Callable[..., AppTest]
 
 def test_digits_have_a_prior_of_their_own() -> None:
     names = {"bf-unet-gray": "U-Net", "bf-cnn-mnist": "Digits", "bf-cnn-gray": "BF-CNN", "mine": "My own"}
-    assert list(kinds.KINDS["grey"].offered(names)) == ["bf-cnn-gray", "bf-unet-gray", "mine"]
-    assert list(kinds.KINDS["digits"].offered(names)) == ["bf-cnn-mnist"]
+    assert list(sampling.KINDS["grey"].offered(names)) == ["bf-cnn-gray", "bf-unet-gray", "mine"]
+    assert list(sampling.KINDS["digits"].offered(names)) == ["bf-cnn-mnist"]
 
 
 def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> None:
@@ -78,7 +79,7 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
         "mode": "interpolate",
         "size": "128",
         "prior": "bf-unet-gray",
-        "sampler": "paper",
+        "method": "paper",
         "samples": "6",
         "seed": "7",
         "h0": "0.3",
@@ -150,28 +151,28 @@ def test_a_start_below_the_end_is_refused_in_a_sentence(open_page: Callable[...,
 def test_the_same_noise_under_different_betas(open_page: Callable[..., AppTest]) -> None:
     page = open_page("sampling", samples="1", **(QUICK | {"beta": "0.5"}))
     run = run_to_the_end(page, "sampling")
-    page.button(key="compare betas").click().run()
-    job = page.session_state["betas"].job
+    page.button(key="start betas").click().run()
+    job = page.session_state["submission betas"].job
     assert job.wait(PATIENCE)
     page.run()
     assert not page.exception
-    climbs = job.result.climbs
-    assert tuple(climb.beta for climb in climbs) == betas.BETAS
-    assert len({climb.sigma[0] for climb in climbs}) == 1, "they start from the same noise"
-    counts = [climb.evaluations[-1] for climb in climbs]
+    climbs = [climb.parameters for climb in job.result.runs]
+    assert tuple(climb["settings"]["beta"] for climb in climbs) == betas.BETAS
+    assert len({climb["history"]["sigma"][0] for climb in climbs}) == 1, "they start from the same noise"
+    counts = [climb["history"]["evaluations"][-1] for climb in climbs]
     assert counts == sorted(set(counts)), "the more noise is added, the longer it takes"
-    assert np.array_equal(climbs[1].picture, run.samples[0])
-    assert list(climbs[1].evaluations) == run.parameters["history"]["evaluations"]
+    assert np.array_equal(job.result.runs[1].samples[0], run.samples[0])
+    assert climbs[1]["history"]["evaluations"] == run.parameters["history"]["evaluations"]
     assert "Seed 3, h₀ = 0.3, prior bf-cnn-mnist" in text(page)
 
 
 def test_a_comparison_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
     page = open_page("sampling", kind="colour", size="192")
-    page.button(key="compare betas").click().run()
-    job = page.session_state["betas"].job
+    page.button(key="start betas").click().run()
+    job = page.session_state["submission betas"].job
     next(button for button in page.button if button.label == "Stop").click().run()
     assert job.wait(PATIENCE)
     page.run()
     assert job.status == "cancelled"
     assert not page.exception
-    assert page.button(key="compare betas")
+    assert page.button(key="start betas")

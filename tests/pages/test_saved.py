@@ -15,7 +15,7 @@ def test_a_saved_run_is_small_and_complete(task: str) -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) < 450_000
     run = saved.load(task)
     assert run.answers(saved.problem(task))
-    assert run.used(saved.settings(task))
+    assert run.used(saved.chosen(task))
     assert run.truth is not None
     side = saved.EXAMPLES[task].side
     pictures = [run.truth, run.mean, *run.samples]

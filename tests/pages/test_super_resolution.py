@@ -13,9 +13,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from invlib import images
+from invlib.runs import FRAMES
 from pages.ui import results, saved
-from pages.ui.runs import FRAMES
-from tests.pages.visitor import PATIENCE, png, run_to_the_end, submission, text, upload
+from tests.pages.visitor import png, run_to_the_end, submission, text, upload
+from tests.patience import PATIENCE
 
 TASK = "super-resolution"
 
@@ -47,7 +48,7 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
         "factor": "2",
         "picture": "camera",
         "prior": "bf-unet-gray",
-        "sampler": "paper",
+        "method": "paper",
         "samples": "2",
         "seed": "7",
         "h0": "0.3",
@@ -62,6 +63,10 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
     assert page.number_input(key="seed").value == 7
 
 
+def test_a_link_from_before_names_the_sampler(open_page: Callable[..., AppTest]) -> None:
+    assert open_page(sampler="paper", h0="0.3").query_params["method"] == "paper"
+
+
 def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..., AppTest]) -> None:
     page = open_page(factor="5", samples="many", picture="nothing", seed="-1", prior="bf-unet-gray")
     assert page.get_by_key("factor").value == 4
@@ -72,14 +77,14 @@ def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..
 
 
 def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(sampler="fast", evaluations="6")
+    page = open_page(method="fast", evaluations="6")
     buttons = {button.label: button for button in page.button}
     buttons["Paper's defaults"].click().run()
     address = page.query_params
-    assert (address["sampler"], address["h0"], address["beta"]) == ("paper", "0.01", "0.01")
+    assert (address["method"], address["h0"], address["beta"]) == ("paper", "0.01", "0.01")
     buttons = {button.label: button for button in page.button}
     buttons["Our defaults"].click().run()
-    assert (page.query_params["sampler"], page.query_params["evaluations"]) == ("fast", "14")
+    assert (page.query_params["method"], page.query_params["evaluations"]) == ("fast", "14")
     assert "h0" not in page.query_params
 
 
@@ -111,7 +116,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
     assert len(done["each"]["ssim_samples"]) == 2
     again = run_to_the_end(page, TASK)
     assert all(np.array_equal(one, other) for one, other in zip(run.samples, again.samples, strict=True))
-    assert done.keys() >= {"task", "factor", "prior", "sampler", "samples", "seed", "image_shape", "spread_skill"}
+    assert done.keys() >= {"task", "knobs", "prior", "method", "samples", "seed", "image_shape", "spread_skill"}
 
 
 def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTest]) -> None:
@@ -128,7 +133,7 @@ def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTes
 
 
 def test_the_papers_sampler_keeps_few_frames(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(sampler="paper", samples="1", h0="0.05", beta="0.1")
+    page = open_page(method="paper", samples="1", h0="0.05", beta="0.1")
     upload(page, png(16, 16))
     run = run_to_the_end(page, TASK)
     assert run.parameters["outcome"].startswith("converged")

@@ -6,33 +6,35 @@ import numpy as np
 import torch
 
 from invlib import examples
-from pages.ui import pixels, views
-from pages.ui.runs import Picture, distance, quantised, simulate
+from invlib.images import Picture
+from invlib.problems import linear as problems
+from invlib.runs import distance, quantised
+from pages.ui import linear, pixels
 
 
 def picture(side: int = 32) -> Picture:
-    return Picture("chelsea", examples.example("chelsea", side=side), "a cat", side)
+    return examples.picture("chelsea", side=side)
 
 
 def test_frequencies_that_are_kept_are_in_colour() -> None:
-    problem = simulate("deblurring", picture(), keep=0.1)
-    tile = views.frequencies(problem)
+    problem = problems.pose("deblurring", picture(), {"keep": 0.1})
+    tile = linear.frequencies(problem)
     assert tile.picture is not None
-    kept = ~(tile.picture == views.LOST).all(-1)
+    kept = ~(tile.picture == linear.LOST).all(-1)
     assert kept.sum() == problem.operator.kept.sum()
     rows, columns = np.nonzero(kept)
     assert (rows.mean(), columns.mean()) == (16, 16), "the lowest frequencies are in the middle"
 
 
 def test_the_strongest_frequency_is_the_mean() -> None:
-    plane = views.spectrum(examples.example("chelsea", side=32))
+    plane = linear.spectrum(examples.example("chelsea", side=32))
     assert np.unravel_index(plane.argmax(), plane.shape) == (16, 16)
     assert plane.max() == 255
 
 
 def test_measured_numbers_are_drawn_in_order_with_their_signs() -> None:
-    problem = simulate("compressive-sensing", picture(16), keep=0.1)
-    tile = views.numbers(problem)
+    problem = problems.pose("compressive-sensing", picture(16), {"keep": 0.1})
+    tile = linear.numbers(problem)
     assert tile.picture is not None
     colours = tile.picture.reshape(-1, 3)[: problem.operator.measured].astype(int)
     redder = torch.from_numpy(colours[:, 0] - colours[:, 2])

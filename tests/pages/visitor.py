@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from pages.ui.runs import Run
-from pages.ui.stage import Submission
-
-PATIENCE = 60.0
+from invlib.runs import Run
+from pages.ui.live import Submission
+from tests.patience import PATIENCE
 
 
 def png(height: int, width: int, grey: bool = False) -> bytes:

@@ -1,0 +1,18 @@
+"""Doctests run in a folder of their own, which holds a picture photo.jpg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _a_folder_with_a_photo(request: pytest.FixtureRequest) -> None:
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    from invlib import examples, images
+
+    folder: Path = request.getfixturevalue("tmp_path")
+    request.getfixturevalue("monkeypatch").chdir(folder)
+    images.save_image(examples.example("coffee", side=64), folder / "photo.jpg")

@@ -1,0 +1,198 @@
+"""`invlib bench`: measure, over folders of pictures, and the papers' tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from invlib import images, runs, scores
+from invlib.cli import remove_noise, restore
+from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, parse_count, parse_seed
+from invlib.cli.talk import Result, count_progress, every_second, readable_key, readable_row, say, show_count, watch
+from invlib.experiments import rows as results
+from invlib.experiments.denoising import average, denoising
+from invlib.experiments.figures import EXPERIMENTS
+from invlib.experiments.rows import Options
+from invlib.experiments.structured_noise import load_truths, structured_noise
+from invlib.experiments.tables import TABLES
+from invlib.images import Picture
+from invlib.priors import checkpoints
+from invlib.problems import linear, structured
+from invlib.problems.spec import flag
+from invlib.solvers.inversion import Iterate
+from invlib.solvers.methods import METHODS, suiting
+
+
+def add_to(commands: Commands) -> None:
+    benches = add_group(commands, "bench", "measure")
+    command = add(benches, "denoising", bench_denoising, "PSNR against noise level")
+    command.add_argument("--prior", required=True)
+    command.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    command.add_argument("--seed", type=int, default=0)
+    command = add(benches, "restoration", bench_restoration, "scores of a task, averaged over a folder")
+    command.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    command.add_argument("--task", choices=list(linear.TASKS), required=True)
+    restore.add_problem(command)
+
+    command = add(
+        benches,
+        "structured-noise",
+        bench_structured_noise,
+        "compare methods on the pictures of a folder: PSNR over all channels, SSIM, seconds for each picture",
+    )
+    command.add_argument("--task", choices=remove_noise.NOISES, required=True)
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder of pictures; for one-bit, of MNIST's idx files (the test split)",
+    )
+    command.add_argument("--count", type=parse_count, default=20, help="how many pictures, in name order (default 20)")
+    command.add_argument(
+        "--methods",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help=f"of {', '.join(METHODS['remove-noise'])} (default: the task's)",
+    )
+    # The count of noise is swept, not given: --count is that of the pictures.
+    add_knobs(command, remove_noise.knobs_of_tasks(), lists=True)
+    add_knobs(command, remove_noise.knobs_of_methods(), lists=True)
+    command.add_argument("--sweep", action="store_true", help="a row for each value of the rate or count of the noise")
+    command.add_argument("--batch", type=parse_count, default=5, help="pictures at once (default 5)")
+    command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
+
+    for name in EXPERIMENTS:
+        add_experiment(benches, name)
+
+
+def bench_restoration(options: argparse.Namespace) -> Result:
+    paths = images.list_images(options.data)
+    done = []
+    for path in count_progress(paths, "picture", len(paths)):
+        problem, settings = restore.pose(options, Picture(path.name, images.load_image(path), path.stem))
+        done.append(watch(runs.solve(problem, settings)))
+    found = [run.scores for run in done if run.scores is not None]
+    draws = METHODS["restore"][settings.method].draws
+    return {
+        "task": options.task,
+        **settings.parameters,
+        "noise_level": options.noise_level or 0.0,
+        "estimate_noise": bool(options.estimate_noise),
+        "images": len(done),
+        "evaluations": sum(run.parameters["evaluations"] for run in done) / len(done),
+        "seconds": round(sum(run.parameters["seconds"] for run in done) / len(done), 2),
+        **(scores.summarise(found) if draws else scores.summarise_estimate(found)),
+    }
+
+
+def bench_denoising(options: argparse.Namespace) -> Result:
+    prior = checkpoints.load(options.prior)
+    total = len(images.list_images(options.data))
+    rows = list(count_progress(denoising(prior, options.data, seed=options.seed), "picture", total))
+    return {"prior": options.prior, "images": len(rows), "psnr": average(rows)}
+
+
+def bench_structured_noise(options: argparse.Namespace) -> Result:
+    task = structured.TASKS[options.task]
+    suitable = suiting("remove-noise", options.task)
+    methods = options.methods or list(suitable)
+    for method in methods:
+        if method not in suitable:
+            raise ValueError(f"{method} is not for {options.task}: choose from {', '.join(suitable)}")
+    settings = given(options, every(remove_noise.knobs_of_methods()))
+    # A setting that none of them has is refused.
+    union = replace(suitable[methods[0]], knobs=tuple(every({name: suitable[name].knobs for name in methods})))
+    union.complete(options.task, 1, {name: values[0] for name, values in settings.items()}, ", ".join(methods))
+    knobs: dict[str, Sequence[float]] = {"c": options.c} if options.c else {}
+    if options.sweep and task.swept is not None:
+        name, values = task.swept
+        if name in knobs:
+            raise ValueError(f"{flag(name)} and --sweep exclude one another for {options.task}: give one of them")
+        knobs[name] = values
+    task.complete({name: values[0] for name, values in knobs.items()}, options.task)
+    truths = load_truths(options.task, options.data, options.count)
+    rows = []
+    for row in structured_noise(
+        options.task,
+        truths,
+        methods,
+        knobs=(dict(zip(knobs, point, strict=True)) for point in itertools.product(*knobs.values())),
+        settings=settings,
+        seed=options.seed,
+        batch=options.batch,
+        watch=show_steps,
+    ):
+        say(readable_row(row))
+        rows.append(row)
+    return {"task": options.task, "images": len(truths), "seed": options.seed, "rows": rows}
+
+
+def bench_experiment(options: argparse.Namespace) -> Result:
+    chosen = {name: value for name, value in vars(options).items() if name in EXPERIMENT_OPTIONS and value is not None}
+    plan = EXPERIMENTS[options.experiment](Options(**chosen))
+    for sentence in plan.left_out:
+        say(sentence)
+    rows: list[Result] = []
+    for number, cell in enumerate(plan.cells, start=1):
+        say(f"row {number} of {len(plan.cells)}: {readable_key(cell.key)}")
+        rows += results.run([cell], options.out, show_count)
+        say(readable_row(rows[-1]))
+    return {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out, "rows": rows}
+
+
+EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods")
+"""Options of an experiment that are those of `Options`."""
+
+ABOUT = {
+    "denoisers": "PSNR of the shipped denoisers against the noise level",
+    "figure1": "noise level against its prediction, and the steps that samples take to converge",
+    "convergence": "PSNR against samples averaged, evaluations and seconds",
+    "robustness": "PSNR of the paper's sampler over h0 and beta",
+    "speed": "the paper's procedure against the default, at super-resolution 4:1 of one picture",
+}
+
+
+def add_experiment(benches: Commands, name: str) -> None:
+    """A table or figure of the first paper. `--data` may be given to all, so that one command line does for all."""
+    about = ABOUT.get(name, f"table {name[-1]} of Kadkhodaie & Simoncelli (2021), with other methods")
+    command = add(benches, name, bench_experiment, f"{about}; run again to go on after a stop")
+    command.set_defaults(experiment=name)
+    needless = name == "figure1"
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=not needless,
+        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set12, set14 or set68",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path(f"{name}.jsonl"),
+        metavar="FILE",
+        help="JSON lines; rows that are there are not run again (default: %(default)s)",
+    )
+    command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: that of the pictures)")
+    if name != "speed":
+        command.add_argument("--samples", type=parse_count, help="for each picture (default: the experiment's)")
+    if name not in ("figure1", "speed"):
+        command.add_argument("--images", type=parse_count, help="at most so many of each set, picked at random")
+    if name in TABLES:
+        command.add_argument("--baseline-images", type=parse_count, help="the same for dip and deepred (default 2)")
+        command.add_argument(
+            "--methods",
+            type=lambda text: text.split(","),
+            metavar="NAME,...",
+            help=f"of {', '.join(METHODS['restore'])} (default: all; bm3d where its package is installed)",
+        )
+
+
+def show_steps(iterates: Iterable[Iterate]) -> Iterator[Iterate]:
+    """Say every second where a minimisation is, and how it ended."""
+    for iterate, due in every_second(iterates):
+        if due or iterate.outcome:
+            objective = float(iterate.objective.mean())
+            say(f"step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
+        yield iterate

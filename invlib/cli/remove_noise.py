@@ -1,0 +1,125 @@
+"""`invlib remove-noise`: add structured noise to a picture and remove it, or remove it from a noisy picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invlib import images, runs
+from invlib.cli.options import (
+    Commands,
+    add,
+    add_knobs,
+    add_out,
+    add_replay,
+    add_sampling,
+    every,
+    given,
+    problem_of,
+)
+from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.images import Picture
+from invlib.problems import structured
+from invlib.problems.spec import DRAWING
+from invlib.problems.structured import SCRIBBLE, TASKS, StructuredProblem
+from invlib.runs import Settings
+from invlib.solvers.methods import METHODS
+
+NOISES = tuple(name for name in TASKS if name != SCRIBBLE)
+"""The tasks whose noise can be drawn at random."""
+
+
+def add_to(commands: Commands) -> None:
+    command = add(commands, "remove-noise", run, "add structured noise to a picture and remove it")
+    command.add_argument(
+        "image",
+        type=Path,
+        nargs="?",
+        metavar="IMAGE",
+        help="its middle square is resized to 64×64, in colour; for one-bit to 28×28, in grey",
+    )
+    command.add_argument(
+        "--noise",
+        metavar="NOISE",
+        help=f"{', '.join(NOISES)}, or a picture of strokes, black or transparent where there are none",
+    )
+    command.add_argument("--method", choices=list(METHODS["remove-noise"]), help="default: map; bm3d needs its package")
+    command.add_argument(
+        "--measured",
+        action="store_true",
+        default=None,
+        help="IMAGE has the noise or the strokes already; there is nothing to score against",
+    )
+    add_sampling(command, "samples")
+    add_knobs(command, knobs_of_tasks())
+    add_knobs(command, knobs_of_methods())
+    add_replay(command)
+    add_out(command)
+
+
+def knobs_of_tasks() -> dict[str, Any]:
+    """The knobs that have flags; a drawing is named by --noise."""
+    return {name: [knob for knob in task.knobs if knob.kind != DRAWING] for name, task in TASKS.items()}
+
+
+def knobs_of_methods() -> dict[str, Any]:
+    return {name: method.knobs for name, method in METHODS["remove-noise"].items()}
+
+
+def run(options: argparse.Namespace) -> Result:
+    picture, problem, settings = problem_of(options, "remove-noise", pose)
+    done = watch(runs.solve(problem, settings))
+    assert isinstance(problem, StructuredProblem)
+    assert problem.picture is not None
+    shape = {}
+    if picture is not None:
+        resized = picture.image.shape[-2:] != problem.picture.image.shape[-2:]
+        shape = {"picture_shape": list(picture.image.shape[1:]), "resized": resized}
+    files = write_pictures(pictures(done, problem, Path(problem.picture.name).stem), options.out)
+    return {**done.parameters, **shape, "files": files}
+
+
+def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProblem, Settings]:
+    """The problem that the options pose with a picture, and how to solve it."""
+    task, knobs = options.noise, given(options, every(knobs_of_tasks()))
+    if options.noise not in NOISES:
+        if options.noise is None or not Path(options.noise).is_file():
+            raise ValueError(f"--noise must be {', '.join(NOISES)} or a picture of strokes, got {options.noise!r}")
+        task = SCRIBBLE
+        knobs["strokes"] = read_strokes(Path(options.noise))
+    seed = options.seed or 0
+    small = Picture(picture.name, structured.prepare(picture.image, TASKS[task].pictures), picture.description)
+    problem = structured.pose(task, small, knobs, simulated=not options.measured, seed=seed)
+    values = given(options, every(knobs_of_methods()))
+    return problem, runs.settings(problem, options.method or "map", values, samples=options.samples or 1, seed=seed)
+
+
+def read_strokes(path: Path) -> Tensor:
+    """A drawing, resized: (4, 64, 64). The colours are weighed with how opaque they are, as they are mixed."""
+    drawing = images.load_drawing(path)[None]
+    if not drawing[:, 3].any():
+        raise ValueError(f"{path} is black all over: draw strokes on it, in any colour but black")
+    side = structured.IMAGE_SHAPES[TASKS[SCRIBBLE].pictures][1]
+    opacity = images.centre_square(drawing[:, 3:], side)
+    mixed = images.centre_square(drawing[:, :3] * drawing[:, 3:], side)
+    colours = (mixed / opacity.clamp(min=1e-6)).clamp(0, 1)
+    return torch.cat([colours, opacity], 1)[0]
+
+
+def pictures(done: runs.Run, problem: StructuredProblem, stem: str) -> dict[str, np.ndarray]:
+    """The restored picture, the noisy one and, where the measurements are a picture, the noise that was found.
+
+    Of the noise black is -1, grey is none, and white is 1.
+    """
+    assert done.measured is not None
+    found = {f"{stem}-restored": done.mean, f"{stem}-noisy": done.measured}
+    if not problem.kind.sensing:
+        model, y = problem.build()
+        restored = images.to_tensor(done.mean)
+        found[f"{stem}-noise"] = images.to_uint8(0.5 + (y - model.forward(restored)) / 2)
+    return found | (samples_by_name(done, stem) if len(done.samples) > 1 else {})

@@ -1,0 +1,106 @@
+"""`invlib restore`: degrade a picture and restore it, or restore a measured one."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from invlib import images, runs
+from invlib.cli.options import (
+    Commands,
+    Parser,
+    add,
+    add_knobs,
+    add_out,
+    add_replay,
+    add_sampling,
+    every,
+    given,
+    problem_of,
+)
+from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.images import Picture
+from invlib.problems import linear
+from invlib.problems.spec import Problem
+from invlib.runs import Settings
+from invlib.solvers.methods import METHODS, default_prior, load_prior
+
+
+def add_to(commands: Commands) -> None:
+    command = add(commands, "restore", run, "degrade a picture and restore it, or restore a measured one")
+    command.add_argument("image", type=Path, nargs="?", metavar="IMAGE")
+    command.add_argument(
+        "--measured",
+        action="store_true",
+        default=None,
+        help="IMAGE is the measurement; there is nothing to score against",
+    )
+    command.add_argument("--task", choices=list(linear.TASKS))
+    add_problem(command)
+    add_replay(command)
+    add_out(command)
+
+
+def add_problem(command: Parser) -> None:
+    """The flags of a problem and of how it is solved."""
+    command.add_argument(
+        "--noise-level",
+        type=float,
+        metavar="SIGMA",
+        help="standard deviation of white noise in the measurements, in their units (default 0)",
+    )
+    command.add_argument(
+        "--estimate-noise", action="store_true", default=None, help="estimate the noise level instead of knowing it"
+    )
+    command.add_argument(
+        "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"
+    )
+    command.add_argument(
+        "--method", "--sampler", choices=list(METHODS["restore"]), help="how to solve it (default: fast)"
+    )
+    add_sampling(command, "samples")
+    add_knobs(command, knobs_of_tasks())
+    add_knobs(command, knobs_of_methods())
+
+
+def knobs_of_tasks() -> dict[str, Any]:
+    return {name: task.knobs for name, task in linear.TASKS.items()}
+
+
+def knobs_of_methods() -> dict[str, Any]:
+    return {name: method.knobs for name, method in METHODS["restore"].items()}
+
+
+def run(options: argparse.Namespace) -> Result:
+    _, problem, settings = problem_of(options, "restore", pose)
+    done = watch(runs.solve(problem, settings))
+    assert problem.picture is not None
+    stem = Path(problem.picture.name).stem
+    return {**done.parameters, "files": write_pictures(samples_by_name(done, stem), options.out)}
+
+
+def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settings]:
+    """The problem that the options pose with a picture, in the colours of its prior, and how to solve it."""
+    if options.task is None:
+        raise ValueError(f"--task is required: choose one of {', '.join(linear.TASKS)}")
+    name = options.method or "fast"
+    method, prior = METHODS["restore"][name], None
+    if method.prior is not None:
+        prior = options.prior or default_prior(picture.image.shape[1])
+        channels = load_prior(prior, method.prior).channels
+        picture = replace(picture, image=images.to_channels(picture.image, channels))
+    seed, samples = options.seed or 0, options.samples or 1
+    problem = linear.pose(
+        options.task,
+        picture,
+        given(options, every(knobs_of_tasks())),
+        simulated=not getattr(options, "measured", None),
+        noise_level=options.noise_level or 0.0,
+        estimate_noise=bool(options.estimate_noise),
+        seed=seed,
+    )
+    values = given(options, every(knobs_of_methods()))
+    values.pop("seed", None)  # the run's
+    return problem, runs.settings(problem, name, values, prior=prior, samples=samples, seed=seed)

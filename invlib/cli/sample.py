@@ -1,0 +1,70 @@
+"""`invlib sample`: draw pictures from a prior."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from invlib import images, runs
+from invlib.cli.options import (
+    Commands,
+    add,
+    add_knobs,
+    add_out,
+    add_replay,
+    add_sampling,
+    given,
+    read_run,
+    replaying,
+)
+from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.priors.denoisers import Denoiser
+from invlib.problems import prior
+from invlib.solvers.methods import METHODS, load_prior
+
+OWNERS = {"sampling": prior.TASKS[prior.SAMPLING].knobs, "paper": METHODS["sample"]["paper"].knobs}
+
+
+def add_to(commands: Commands) -> None:
+    command = add(commands, "sample", run, "draw pictures from a prior")
+    command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color)")
+    command.add_argument("--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128)")
+    add_sampling(command, "count")
+    add_knobs(command, OWNERS)
+    add_replay(command)
+    add_out(command)
+
+
+def run(options: argparse.Namespace) -> Result:
+    if options.replay is not None:
+        record = read_run(options, "sample")
+        with replaying(options.replay):
+            problem, settings = runs.read(record)
+    else:
+        name = options.prior or "bf-unet-color"
+        shape = (load_prior(name, Denoiser).channels, *(options.size or (128, 128)))
+        problem = prior.pose(shape, **given(options, OWNERS["sampling"]))
+        settings = runs.settings(
+            problem, "paper", given(options, OWNERS["paper"]), prior=name, samples=options.count or 1,
+            seed=options.seed or 0,
+        )  # fmt: skip
+    done = watch(runs.solve(problem, settings))
+    pictures = samples_by_name(done, "sample")
+    if len(done.samples) > 1:
+        pictures["sheet"] = sheet(done.samples)
+    return {**done.parameters, "files": write_pictures(pictures, options.out)}
+
+
+def sheet(samples: list[np.ndarray]) -> np.ndarray:
+    """Pictures in a grid on white."""
+    stack = torch.from_numpy(np.stack(samples)).float().div(255)
+    return images.to_uint8(images.contact_sheet(stack.unsqueeze(1) if stack.ndim == 3 else stack.movedim(-1, 1)))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError("expected SIDE or HEIGHTxWIDTH in pixels")
+    return sides[0], sides[-1]

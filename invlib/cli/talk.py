@@ -1,0 +1,142 @@
+"""Talking to a person: progress on standard error, a result in lines, pictures in a folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from invlib.runs import Forming, Run, Solving
+
+Item = TypeVar("Item")
+Result = dict[str, Any]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def every_second(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
+    """The items, and whether a second has passed since it was last so."""
+    said = time.monotonic()
+    for item in items:
+        due = time.monotonic() - said > 1
+        if due:
+            said = time.monotonic()
+        yield item, due
+
+
+def watch(steps: Solving) -> Run:
+    """Run to the end, and say every second where it is."""
+    said, forming = time.monotonic(), Forming()
+    while True:
+        try:
+            forming = next(steps)
+        except StopIteration as stop:
+            run: Run = stop.value
+            say(f"{where(forming)}  {run.parameters['outcome']}")
+            return run
+        if time.monotonic() - said > 1 and forming.history:
+            say(where(forming))
+            said = time.monotonic()
+
+
+def where(forming: Forming) -> str:
+    """Where a run is: its last step, and what was measured of it."""
+    words = {"sigma": "σ", "objective": "objective"}
+    step = len(forming.history.get("evaluations", []))
+    measures = [f"{words[name]} {values[-1]:.4g}" for name, values in forming.history.items() if name in words]
+    return "  ".join([f"step {step}", *measures])
+
+
+def show_count(about: str, steps: Iterable[Item]) -> Iterator[Item]:
+    """Say every second how many steps of something are done."""
+    for number, (step, due) in enumerate(every_second(steps), start=1):
+        if due:
+            say(f"{about}  step {number}")
+        yield step
+
+
+def count_progress(items: Iterable[Item], what: str, total: int) -> Generator[Item, None, None]:
+    """Say which of the items is being worked on."""
+    for number, item in enumerate(items, start=1):
+        say(f"{what} {number} of {total}")
+        yield item
+
+
+def readable(result: Mapping[str, Any], indent: str = "") -> str:
+    """A JSON object for people: a key for each line, objects indented, without what only programs read."""
+    lines = []
+    for key, value in result.items():
+        if key in {"history", "each", "calibration"} or value == {} or str(value).startswith("data:"):
+            continue
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", readable(value, indent + "  ")]
+        elif isinstance(value, list) and key in ("rows", "files"):
+            items = map(readable_row, value) if key == "rows" else value
+            lines += [f"{indent}{key}:", *(f"{indent}  {each}" for each in items)]
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return "\n".join(line for line in lines if line.strip())
+
+
+def readable_key(key: Result) -> str:
+    """What a row of an experiment is of: its name, problem, method and the settings that vary."""
+    settings = {name: key["settings"][name] for name in ("h0", "beta", "evaluations") if name in key["settings"]}
+    crop = f"{key['crop']}×{key['crop']}" if key.get("crop") else None
+    words = [key["experiment"], key.get("set"), crop, key.get("task"), pairs(key.get("knobs", {}))]
+    return "  ".join(word for word in (*words, key.get("method", key["prior"]), pairs(settings)) if word)
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name} {value}" for name, value in values.items())
+
+
+def readable_row(row: Result) -> str:
+    """A row of an experiment in a line."""
+    if "ratios" in row:
+        ratios = ", ".join(f"{name} {ratio:g}" for name, ratio in row["ratios"].items())
+        return f"{readable_key(row)}  times the default's seconds: {ratios}  cold start {row['cold_start']} s"
+    if "iterations" in row:
+        done = [count for count in row["iterations"] if count is not None]
+        return (
+            f"{readable_key(row)}  {len(done)} of {row['samples']} converged, the last in {max(done, default=0)} steps"
+        )
+    if "psnr" in row:
+        return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
+    if "experiment" in row:
+        scores = [f"{part} {row[part]['psnr']:.2f} dB" for part in ("result", "sample", "mean") if part in row]
+        return f"{readable_key(row)}  images {row['images']}  {'  '.join(scores)}  {row['seconds']:.2f} s"
+    chosen = " ".join(f"{name} {value:g}" for name, value in {**row["knobs"], **row["settings"]}.items())
+    if "missing" in row:
+        return f"{row['method']}  {chosen}  {row['missing']}"
+    result = row["result"]
+    return (
+        f"{row['method']}  {chosen}  {row['input']['psnr']:.2f} -> {result['psnr']:.2f} ± {result['psnr_std']:.2f} dB  "
+        f"SSIM {result['ssim']:.3f}  {row['seconds']:.2f} s"
+    )
+
+
+def write_pictures(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
+    """Write pictures of 8 bits by name as PNG files, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, picture in pictures.items():
+        path = folder / f"{name}.png"
+        try:
+            Image.fromarray(picture).save(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+        files.append(str(path))
+    return files
+
+
+def samples_by_name(run: Run, stem: str) -> dict[str, np.ndarray]:
+    """Every sample of a run and, of several, their average and standard deviation."""
+    pictures = {f"{stem}-{number}": sample for number, sample in enumerate(run.samples, start=1)}
+    return pictures | ({f"{stem}-mean": run.mean, f"{stem}-std": run.std} if len(run.samples) > 1 else {})

@@ -1,0 +1,134 @@
+"""`invlib train`: train a denoiser, a flow or a GAN."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from invlib.cli.options import Commands, Parser, add, add_group, parse_count
+from invlib.cli.talk import Result, say
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import ARCHITECTURES
+from invlib.problems.spec import flag
+from invlib.training import denoiser, flow, gan
+from invlib.training.run import Optimisation, Progress, describe_recipe, trained
+
+Recipe = TypeVar("Recipe", bound=Optimisation)
+
+OPTIMISATION: dict[str, dict[str, Any]] = {
+    "steps": {"type": parse_count},
+    "batch": {"type": parse_count, "help": "pictures or crops per step (default %(default)s)"},
+    "learning_rate": {"type": float, "help": "at its peak (default %(default)s)"},
+    "warmup": {"type": parse_count, "help": "steps in which the learning rate rises (default %(default)s)"},
+    "ema": {"type": float, "help": "decay of the average of the weights (default %(default)s)"},
+    "seed": {"type": int},
+}
+OPTIMIZER = {"choices": ("adamw", "muon")}
+
+
+def add_to(commands: Commands) -> None:
+    trainings = add_group(commands, "train", "train a prior")
+    command = add(trainings, "denoiser", train_denoiser, "train a blind denoiser; run again to go on after a stop")
+    add_files(command, help="folder of photographs, or of MNIST's idx files")
+    uniform = "of the noise levels, uniform on [0, 1]; the others are log-uniform (default %(default)s)"
+    blocks = "BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
+    add_recipe(
+        command,
+        denoiser.Recipe,
+        architecture={"choices": list(ARCHITECTURES)},
+        channels={"type": int, "choices": (1, 3)},
+        crop={"type": int, "help": "side of a crop in pixels (default %(default)s)"},
+        optimizer=OPTIMIZER,
+        uniform={"type": float, "metavar": "SHARE", "help": uniform},
+        blocks={"type": int, "nargs": "+", "help": blocks},
+        folded={"action": "store_true", "help": "end a run of BFCNN: --start from its folded checkpoint"},
+    )
+    start = "start from this checkpoint (colour or grey) instead of random weights"
+    command.add_argument("--start", metavar="PRIOR", help=start)
+    compiled = "fuse with torch.compile: needs a C++ compiler, twice as fast for BFCNN"
+    command.add_argument("--compile", action="store_true", help=compiled)
+
+    kind = {"choices": ("faces", "mnist"), "required": True, "help": "64×64 colour, or 28×28 grey"}
+    data = "aligned pictures of CelebA, or the folder of MNIST's idx files"
+    bins = "noise that fills the bins of quantised pictures; normal suits digits (default %(default)s)"
+    command = add(trainings, "flow", train_flow, "train a normalizing flow; run again to go on after a stop")
+    add_files(command, metavar="FOLDER_OR_ZIP", help=data)
+    add_recipe(
+        command,
+        flow.Recipe,
+        kind=kind,
+        logit={"action": "store_true", "help": "for digits as signals, which are black or white"},
+        dequantisation={"choices": ("uniform", "normal"), "help": bins},
+        noise={"type": float, "help": "standard deviation of white noise added to the pictures (default %(default)s)"},
+        blocks={"type": int, "help": "residual blocks of a coupling network (default %(default)s)"},
+        optimizer=OPTIMIZER,
+        steps={"required": True},
+    )
+    command = add(trainings, "gan", train_gan, "train a generator; run again to go on after a stop")
+    add_files(command, metavar="FOLDER_OR_ZIP", help=data)
+    add_recipe(command, gan.Recipe, kind=kind, steps={"required": True})
+
+
+def add_files(command: Parser, **data: str) -> None:
+    command.add_argument("--data", type=Path, required=True, **data)
+    out = "checkpoint to write; FILE.state beside it resumes the run"
+    command.add_argument("--out", type=Path, required=True, help=out)
+    about = "what the data are, for the checkpoint (default: the folder's name)"
+    command.add_argument("--describe-data", metavar="TEXT", help=about)
+
+
+def add_recipe(command: Parser, recipe: type[Optimisation], **flags: dict[str, Any]) -> None:
+    """Flags for the fields of a recipe: the given ones, and those of `OPTIMISATION`."""
+    for name in flags | OPTIMISATION:
+        settings = OPTIMISATION.get(name, {}) | flags.get(name, {})
+        command.add_argument(flag(name), default=getattr(recipe, name), **settings)
+
+
+def read_recipe(options: argparse.Namespace, recipe: type[Recipe]) -> Recipe:
+    given: Any = {name: value for name, value in vars(options).items() if name in recipe.__dataclass_fields__}
+    return recipe(**given)
+
+
+def train_denoiser(options: argparse.Namespace) -> Result:
+    options.blocks = options.blocks and tuple(options.blocks)
+    recipe = read_recipe(options, denoiser.Recipe)
+    source = checkpoints.load(options.start, device="cpu", dtype=torch.float32) if options.start else None
+    steps = denoiser.train(recipe, options.data, state_file(options), source=source, compiled=options.compile)
+    return finish(options, recipe, steps, sigma="0 to 1")
+
+
+def train_flow(options: argparse.Namespace) -> Result:
+    recipe = read_recipe(options, flow.Recipe)
+    return finish(options, recipe, flow.train(recipe, options.data, state_file(options)))
+
+
+def train_gan(options: argparse.Namespace) -> Result:
+    recipe = read_recipe(options, gan.Recipe)
+    return finish(options, recipe, gan.train(recipe, options.data, state_file(options)))
+
+
+def state_file(options: argparse.Namespace) -> Path:
+    path: Path = options.out
+    return path.with_suffix(".state")
+
+
+def finish(
+    options: argparse.Namespace, recipe: Optimisation, steps: Iterable[Progress], sigma: str | None = None
+) -> Result:
+    """Train to the end, say every 20 steps where the training is, and write the checkpoint."""
+    for progress in steps:
+        if progress.step == 1 or progress.step % 20 == 0 or progress.quality is not None:
+            figures = [f"{name} {value:.5g}" for name, value in progress.losses.items()]
+            figures += [f"{progress.skipped} skipped, not finite"] if progress.skipped else []
+            figures += [f"{name} {value}" for name, value in (progress.quality or {}).items()]
+            say("  ".join([f"step {progress.step}/{progress.steps}", f"{progress.seconds:.0f} s", *figures]))
+    net, seconds = trained(type(recipe), state_file(options))
+    quality = progress.quality or {}
+    about = describe_recipe(recipe, seconds, getattr(options, "start", None))
+    data = options.describe_data or options.data.name
+    sha256 = checkpoints.save(net, options.out, recipe=about, data=data, sigma=sigma, quality=quality)
+    return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), **quality}

@@ -1,0 +1,562 @@
+"""The methods by name: which problems each suits, with which settings, and how it runs.
+
+`METHODS` has a table for each command that poses problems. Every method runs the same way: from a problem, its prior
+and its settings to a stream of `Estimate`s, the last of which is the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invlib.priors import checkpoints
+from invlib.priors.denoisers import Denoiser
+from invlib.priors.flows import Flow
+from invlib.priors.gans import Generator
+from invlib.problems.linear import LinearProblem
+from invlib.problems.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, Mask, StructuredRows
+from invlib.problems.prior import PriorProblem
+from invlib.problems.spec import Knob, Problem, flag, knobs_of
+from invlib.problems.structured import MeasurementModel, StructuredProblem
+from invlib.runtime import default_device, on
+from invlib.solvers import baselines, inversion
+from invlib.solvers.deep_baselines import deep_image_prior, deep_red
+from invlib.solvers.inversion import Iterate
+from invlib.solvers.posterior import Posterior
+from invlib.solvers.samplers import State, ascend, sample_fast
+from invlib.solvers.schedules import Ascent, Schedule
+
+Settings = Mapping[str, Any]
+"""The values of a method's knobs, by name."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a method has found after a step.
+
+    Attributes
+    ----------
+    images : (count, C, H, W).
+    evaluations : of the network, for each sample, so far.
+    step : 1, 2, ...
+    measures : what the history of a run tells of the step, by name.
+    noisy : the iterates of a sampler, (count, C, H, W); None for other methods.
+    level : the largest noise level of the samples; None where there is none.
+    floor : the white noise that widened the noise model.
+    skipped : steps so far that had to be undone.
+    outcome : in the last one a sentence that says how the method ended.
+    """
+
+    images: Tensor
+    evaluations: int
+    step: int
+    measures: dict[str, float] = field(default_factory=dict)
+    noisy: Tensor | None = None
+    level: float | None = None
+    floor: float = 0.0
+    skipped: int | None = None
+    outcome: str | None = None
+
+
+Runner = Callable[[Any, Any, Settings, int, int], Iterator[Estimate]]
+"""From a problem, a prior, settings, a number of samples and a seed to estimates."""
+
+
+Minimise = Callable[..., Iterator[Iterate]]
+"""From a measurement model, a prior, measurements (batch, ...), a seed and settings to iterates."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to solve problems.
+
+    Attributes
+    ----------
+    title : what it is called on a page.
+    run : see `Runner`.
+    prior : the class of its prior; None if it needs none.
+    knobs : its settings.
+    tasks : those that it suits; None for all of its command's.
+    defaults : task -> the settings that differ there from the knobs' defaults.
+    default : from a problem and a number of samples to all settings, where they depend on more than the task.
+    draws : whether it can draw several samples.
+    forecast : from the settings to the noise level that is expected at each evaluation.
+    length : from the settings to the number of steps, where that is known.
+    paper : what the first paper calls it.
+    minimise : of a method against structured noise, the same for a batch of measurements, each of a picture of its own.
+    slow : whether it takes many minutes for a picture.
+    package : what has to be installed for it.
+    """
+
+    title: str
+    run: Runner
+    prior: type | None = None
+    knobs: tuple[Knob, ...] = ()
+    tasks: tuple[str, ...] | None = None
+    defaults: Mapping[str, Settings] = field(default_factory=dict)
+    default: Callable[[Any, int], Settings] | None = None
+    draws: bool = False
+    forecast: Callable[[Settings], list[float]] = lambda settings: []
+    length: Callable[[Settings], int | None] = lambda settings: settings.get("steps", 1)
+    paper: str | None = None
+    minimise: Minimise | None = None
+    slow: bool = False
+    package: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether this installation can run it."""
+        return self.package is None or find_spec(self.package) is not None
+
+    def complete(self, problem: Problem | str, samples: int, given: Settings, name: str) -> dict[str, Any]:
+        """All settings for a problem, or for any of a task: the given ones, else the task's, else the method's own.
+
+        Raises
+        ------
+        ValueError : a setting that the method lacks, or of another kind; `name` is what the sentence calls the method.
+        """
+        known = {each.name: each for each in self.knobs}
+        for each in given:
+            if each not in known:
+                has = ", ".join(other.flag for other in self.knobs) or "no settings"
+                raise ValueError(f"{flag_of(each)} does not belong to {name}, which has {has}")
+        if self.default is not None:
+            ours = self.default(problem, samples)
+        else:
+            task = problem if isinstance(problem, str) else problem.task
+            ours = {**{each.name: each.default for each in self.knobs}, **self.defaults.get(task, {})}
+        return {**ours, **{each: known[each].check(value) for each, value in given.items()}}
+
+    def prior_name(self, problem: Problem) -> str | None:
+        """The name of the shipped prior for a problem; None if the method needs none."""
+        if self.prior is None:
+            return None
+        if isinstance(problem, StructuredProblem):
+            return f"{FAMILIES[self.prior]}-{problem.kind.pictures}"
+        return default_prior(problem.image_shape[0])
+
+
+def flag_of(name: str) -> str:
+    """What a setting of any method is called on the command line."""
+    knobs = (knob for methods in METHODS.values() for method in methods.values() for knob in method.knobs)
+    return next((knob.flag for knob in knobs if knob.name == name), flag(name))
+
+
+FAMILIES = {Flow: "realnvp", Generator: "dcgan"}
+"""Classes of priors for structured noise -> what the names of their checkpoints begin with."""
+
+
+def default_prior(channels: int) -> str:
+    """The shipped denoiser that is best in quality for time, for pictures of 1 or 3 channels."""
+    return "bf-unet-gray" if channels == 1 else "bf-unet-color"
+
+
+def load_prior(name: str, kind: type) -> Any:
+    """A prior of a class, kept for the next run."""
+    return _load_prior(name, kind, checkpoints.weights_folder())
+
+
+@lru_cache(maxsize=4)
+def _load_prior(name: str, kind: type, folder: Path) -> Any:
+    return checkpoints.load(name, kind=kind)
+
+
+# Sampling
+
+
+def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
+    """As few evaluations as lose little, and noise that lets `count` samples spread as far as their average errs.
+
+    A sample that stands alone has no spread to show; it is the closest to the truth with neither correlation nor
+    extrapolation.
+
+    Thirteen or fourteen evaluations do where the measurements fix the coarse picture (block averages, low frequencies).
+    That is eight steps, as little fine detail is left to find below a noise of 0.03, and the derivative changes little
+    below 0.12. The steps above 0.4 are common to all samples, and extrapolation is better than correlation.
+
+    Where the picture has to form it takes forty or sixty, where the paper's settings take three to five hundred for a
+    worse average (docs/results.md). The least-squares estimate of random rows is off by nearly white noise, no larger
+    than the picture's contrast, so their recursion starts there.
+
+    Where most pixels are known, those around a hole already say what belongs in it, and the derivative does not pay.
+    There independent noise makes samples spread half as far as they err, and with all of the correlation they err more
+    than the paper's: half of it is best.
+    """
+    correlation = 0.0 if count == 1 else Schedule.correlation
+    match operator:
+        case BlockAverage() | FourierRows() if count == 1:
+            return Schedule(13, sigma_L=0.03, correlation=0.0, derivative_above=0.15)
+        case BlockAverage() | FourierRows():
+            return Schedule(
+                14, sigma_L=0.03, correlation=0.0, derivative_above=0.12, shared_above=0.4, extrapolation=0.5
+            )
+        case StructuredRows() | DenseRows():
+            return Schedule(40, sigma_0=0.5, rho=5.0, correlation=correlation)
+        case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
+            return Schedule(60, correlation=correlation / 2, derivative_above=1.0)
+        case _:
+            return Schedule(60, correlation=correlation)
+
+
+SAMPLING_BETA = {"bf-cnn-mnist": 0.1}
+"""β for samples of a shipped prior alone, where it is not 0.5: digits cohere with more noise, while photographs lose
+their edges."""
+
+
+def sampling_defaults(prior: str) -> dict[str, float]:
+    """The settings of the ascent for samples of a prior alone, which differ from prior to prior."""
+    return {"beta": SAMPLING_BETA.get(prior, 0.5)}
+
+
+def from_states(states: Iterable[State]) -> Iterator[Estimate]:
+    """The estimates of a sampler."""
+    for state in states:
+        measures = {"sigma": float(state.sigma.mean()), "predicted": state.predicted}
+        level = float(state.sigma.max())
+        yield Estimate(
+            state.denoised, state.evaluations, state.step, measures, state.image, level, outcome=state.outcome
+        )
+
+
+def posterior(problem: LinearProblem | PriorProblem, prior: Denoiser) -> Posterior:
+    """What the samplers need to know of a problem."""
+    if isinstance(problem, LinearProblem):
+        return Posterior(prior, problem.operator, problem.measurements, problem.noise)
+    return Posterior(prior, shape=problem.image_shape)
+
+
+def run_fast(problem: LinearProblem, prior: Denoiser, settings: Settings, count: int, seed: int) -> Iterator[Estimate]:
+    return from_states(sample_fast(posterior(problem, prior), Schedule(**settings), count=count, seed=seed))
+
+
+def run_paper(
+    problem: LinearProblem | PriorProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    interpolate = bool(problem.knobs.get("interpolate"))
+    states = ascend(posterior(problem, prior), Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
+    return from_states(states)
+
+
+def fast_defaults(problem: LinearProblem, samples: int) -> Settings:
+    return asdict(default_schedule(problem.operator, samples))
+
+
+# Other methods for linear problems
+
+
+def baseline(restore: Callable[..., Iterable[Tensor]]) -> Runner:
+    """A method that gives one estimate: from an operator, measurements and settings to pictures, step by step."""
+
+    def run(
+        problem: LinearProblem, prior: Denoiser | None, settings: Settings, count: int, seed: int
+    ) -> Iterator[Estimate]:
+        calls: list[int] = []
+        device, network = default_device(), dict[str, Any]()
+        if prior is not None:
+
+            def count_calls(images: Tensor) -> Tensor:
+                calls.append(1)
+                return prior(images)
+
+            network = {"denoiser": count_calls}
+            device = next(prior.parameters()).device
+        operator, measurements = on(problem.operator, device), problem.measurements.to(device)
+        step = 0
+        for step, image in enumerate(restore(operator, measurements, **network, **settings), start=1):
+            yield Estimate(image, len(calls), step)
+        yield Estimate(image, len(calls), step, outcome="finished")
+
+    return run
+
+
+def least_squares(operator: LinearOperator, measurements: Tensor) -> Iterator[Tensor]:
+    """M m, the smallest picture that agrees with the measurements."""
+    yield operator.adjoint(measurements)
+
+
+DEEP_WIDTH = 64
+"""Channels of the networks of DIP and DeepRED: a quarter of the paper's cost, for processors without an accelerator."""
+
+
+def hidden(**defaults: Any) -> tuple[Knob, ...]:
+    """The settings of a method that nobody sets on a page, with their defaults."""
+    return tuple(Knob(name, type(value), "", default=value, shown=False) for name, value in defaults.items())
+
+
+DEEP = {"steps": 2000, "width": DEEP_WIDTH, "learning_rate": 0.01}
+
+
+# Methods against structured noise
+
+
+def from_iterates(iterates: Iterable[Iterate]) -> Iterator[Estimate]:
+    """The estimates of a descent."""
+    for iterate in iterates:
+        names = ("objective", "noise_log_prob", "signal_log_prob")
+        measures = {name: float(getattr(iterate, name)[0]) for name in names} | {"floor": iterate.floor}
+        if not bool(iterate.objective.isfinite().all()):
+            raise ValueError("the objective is not finite at the start: choose settings nearer to the defaults")
+        yield Estimate(
+            iterate.image,
+            iterate.evaluations,
+            iterate.step,
+            measures,
+            floor=iterate.floor,
+            skipped=iterate.skipped,
+            outcome=iterate.outcome,
+        )
+
+
+def against_noise(title: str, minimise: Minimise, prior: type | None = None, **details: Any) -> Method:
+    """A method against structured noise; several samples are descents from several starts."""
+
+    def run(problem: StructuredProblem, prior: Any, settings: Settings, count: int, seed: int) -> Iterator[Estimate]:
+        model, y = problem.build()
+        return from_iterates(minimise(model, prior, y.expand(count, *y.shape[1:]), seed, **settings))
+
+    return Method(title, run, prior, minimise=minimise, **details)
+
+
+def run_map(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
+    if model.linear:
+        return inversion.map_x(prior, model.noise, y, model.forward, **settings)
+    # Signs do not tell how bright a picture is. The descent in x ends far from the truth with every sign right, the one
+    # in z from 0 does not.
+    settings = {"learning_rate": 0.05, "floor": (1.0, 0.003), **settings}
+    return inversion.map_z(prior, model.noise, y, model.forward, **settings)
+
+
+def run_map_z(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
+    return inversion.map_z(prior, model.noise, y, model.forward, **settings)
+
+
+def run_mle(model: MeasurementModel, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
+    # What a small GAN cannot make of a picture is as if it were noise of about 0.1. Without it no z comes near any
+    # likelihood worth the name, and digits leave a few dB less of a face.
+    return inversion.mle(prior, model.noise, y, model.forward, floor=(0.3, 0.1), seed=seed, **settings)
+
+
+def run_asim(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
+    return inversion.asim(prior, y, model.forward, **settings)
+
+
+def run_bora(model: MeasurementModel, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
+    return inversion.bora(prior, y, model.forward, seed=seed, **settings)
+
+
+def run_bm3d(model: MeasurementModel, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
+    factor = denoising_factor(model, "bm3d")
+    yield finished(model, y, baselines.bm3d(y / factor, model.level() / factor))
+
+
+def run_tv(model: MeasurementModel, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
+    factor = denoising_factor(model, "tv")
+    yield finished(model, y, baselines.total_variation(y / factor, 0.75 * model.level() / factor))
+
+
+def run_lasso(model: MeasurementModel, prior: None, y: Tensor, seed: int, lam: float = 0.01) -> Iterator[Iterate]:
+    if not model.linear:
+        raise ValueError("lasso needs linear measurements: choose another method")
+    yield finished(model, y, baselines.lasso_dct(model.forward, y, model.image_shape, lam))
+
+
+def denoising_factor(model: MeasurementModel, method: str) -> float:
+    """a, where the measurements are a·x + δ; ValueError elsewhere."""
+    if model.factor is None:
+        raise ValueError(f"{method} removes noise from pictures, and these measurements are none")
+    return float(model.factor)
+
+
+def finished(model: MeasurementModel, y: Tensor, x: Tensor) -> Iterate:
+    """The single iterate of a method that does not iterate towards these densities."""
+    noise = model.noise.log_prob(y - model.forward(x))
+    return Iterate(1, x, -noise, noise, torch.zeros_like(noise), 0.0, 0, 0, "finished")
+
+
+def smoothing(default: float) -> Knob:
+    return Knob(
+        "smoothing",
+        float,
+        "How much the prior is trusted, against what was measured. Less leaves noise in the picture; more smooths it "
+        "away, and with it what the prior has not seen in its pictures.",
+        "Smoothing β",
+        default,
+        (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0),
+        alias="beta",
+        least=0,
+    )
+
+
+def steps(default: int) -> Knob:
+    return Knob(
+        "steps",
+        int,
+        "How often the picture is changed, with one evaluation of the prior each time. Fewer steps are quicker and "
+        "leave it unfinished.",
+        "Steps",
+        default,
+        (10, 20, 40, 60, 80, 100, 150, 200, 300, 400),
+        advanced=True,
+        least=1,
+    )
+
+
+GAMMA = Knob(
+    "gamma",
+    float,
+    "How short the picture's code is to be in the method of Asim et al. More makes pictures plainer.",
+    "γ, of Asim et al.",
+    2.0,
+    (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0),
+    advanced=True,
+    least=0,
+)
+
+
+def lam(about: str) -> Knob:
+    return Knob(
+        "lam", float, about, "λ, of Bora et al.", 0.01, (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0), advanced=True, least=0
+    )
+
+
+DENOISING = ("sinusoidal", "radial", "digits", "scribble")
+
+
+METHODS: dict[str, dict[str, Method]] = {
+    "restore": {
+        "fast": Method(
+            "Fast",
+            run_fast,
+            Denoiser,
+            knobs_of(Schedule),
+            default=fast_defaults,
+            draws=True,
+            forecast=lambda settings: Schedule(**settings).forecast(),
+            length=lambda settings: len(Schedule(**settings).forecast()),
+        ),
+        "paper": Method(
+            "Paper's",
+            run_paper,
+            Denoiser,
+            knobs_of(Ascent),
+            draws=True,
+            forecast=lambda settings: Ascent(**settings).forecast(),
+            length=lambda settings: None,
+        ),
+        "least-squares": Method("Least squares", baseline(least_squares), paper="least-squares"),
+        "tv": Method(
+            "Total variation", baseline(baselines.least_total_variation), knobs=hidden(steps=500), paper="TVAL3"
+        ),
+        "red": Method(
+            "RED",
+            baseline(baselines.red),
+            Denoiser,
+            hidden(steps=100, sigma_0=0.3, sigma_L=0.01, step_size=0.7, seed=0),
+        ),
+        "bm3d": Method(
+            "BM3D, plug-and-play",
+            baseline(baselines.plug_and_play_bm3d),
+            knobs=hidden(steps=20, sigma_0=0.3, sigma_L=0.03),
+            package="bm3d",
+        ),
+        "dip": Method("DIP", baseline(deep_image_prior), knobs=hidden(**DEEP, seed=0), paper="DIP", slow=True),
+        "deepred": Method(
+            "DeepRED",
+            baseline(deep_red),
+            Denoiser,
+            hidden(**DEEP, lam=0.05, mu=0.06, every=10, seed=0),
+            paper="DeepRED",
+            slow=True,
+        ),
+    },
+    "remove-noise": {
+        "map": against_noise(
+            "MAP",
+            run_map,
+            Flow,
+            knobs=(smoothing(0.5), steps(80)),
+            defaults={
+                "sinusoidal": {"steps": 60},
+                "radial": {"steps": 60},
+                "digits": {"steps": 100},
+                "scribble": {"steps": 120},
+                "compressive-sensing": {"steps": 120},
+                "one-bit": {"smoothing": 0.05, "steps": 200},
+            },
+        ),
+        "map-z": against_noise(
+            "MAP over z, as in the paper",
+            run_map_z,
+            Flow,
+            knobs=(smoothing(1.0), steps(150)),
+            defaults={
+                "sinusoidal": {"smoothing": 0.5},
+                "radial": {"smoothing": 0.5},
+                "digits": {"steps": 400},
+                "scribble": {"steps": 400},
+                "compressive-sensing": {"smoothing": 100.0, "steps": 300},
+                "one-bit": {"steps": 200},
+            },
+        ),
+        "mle": against_noise("MLE with a GAN", run_mle, Generator, knobs=(steps(1000),), draws=True),
+        "asim": against_noise(
+            "Asim et al.",
+            run_asim,
+            Flow,
+            knobs=(GAMMA, steps(150)),
+            defaults={
+                "digits": {"gamma": 0.0, "steps": 400},
+                "scribble": {"gamma": 0.0, "steps": 400},
+                "compressive-sensing": {"gamma": 10.0, "steps": 300},
+                "one-bit": {"gamma": 1.0, "steps": 200},
+            },
+        ),
+        "bora": against_noise(
+            "Bora et al.",
+            run_bora,
+            Generator,
+            knobs=(
+                lam("How short the code is to be in the method of Bora et al. More makes pictures plainer."),
+                steps(1000),
+            ),
+            defaults={"compressive-sensing": {"lam": 0.001}},
+            draws=True,
+        ),
+        "bm3d": against_noise("BM3D", run_bm3d, tasks=DENOISING, package="bm3d"),
+        "tv": against_noise("Total variation", run_tv, tasks=DENOISING),
+        "lasso": against_noise(
+            "LASSO in the cosine basis",
+            run_lasso,
+            knobs=(lam("How sparse the picture is to be in the cosine basis. More makes pictures plainer."),),
+            tasks=("compressive-sensing",),
+        ),
+    },
+}
+METHODS["sample"] = {"paper": METHODS["restore"]["paper"]}
+
+
+def methods_for(problem: Problem) -> dict[str, Method]:
+    """The methods that suit a problem, by name, the default first."""
+    return suiting(problem.command, problem.task)
+
+
+def suiting(command: str, task: str) -> dict[str, Method]:
+    """The methods of a command that suit a task, by name, the default first."""
+    methods = METHODS[command].items()
+    return {name: method for name, method in methods if method.tasks is None or task in method.tasks}
+
+
+def find(problem: Problem, name: str) -> Method:
+    """A method by name; ValueError if it is unknown or does not suit the problem."""
+    suitable = methods_for(problem)
+    if name not in suitable:
+        raise ValueError(f"{name} is not for {problem.task}: choose from {', '.join(suitable)}")
+    return suitable[name]

@@ -1,0 +1,177 @@
+"""Restoring a picture in one call: `restore`, `sample` and `posterior_mean` drain a sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.operators import LinearOperator
+from invlib.solvers.methods import default_schedule
+from invlib.solvers.posterior import Posterior, estimate_noise
+from invlib.solvers.samplers import State, ascend, sample_fast
+from invlib.solvers.schedules import Ascent
+
+SAMPLERS = ("fast", "paper")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of a run's history: means over the samples."""
+
+    step: int
+    sigma: float
+    predicted: float
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What a sampler gives.
+
+    Attributes
+    ----------
+    samples : (count, C, H, W), not clipped.
+    mean : their average, the estimate of least squared error, (1, C, H, W).
+    std : their pixelwise standard deviation, zero for one sample, (1, C, H, W).
+    history : one `Step` for each iteration.
+    evaluations : of the denoiser, for each sample.
+    seconds : wall-clock time.
+    outcome : a sentence that says how the run ended.
+    """
+
+    samples: Tensor
+    mean: Tensor
+    std: Tensor
+    history: list[Step] = field(repr=False)
+    evaluations: int
+    seconds: float
+    outcome: str
+
+
+def restore(
+    denoiser: Denoiser,
+    operator: LinearOperator,
+    measurements: Tensor,
+    *,
+    sampler: str = "fast",
+    count: int = 1,
+    seed: int = 0,
+    noise: float | None = 0.0,
+    **settings: Any,
+) -> Restoration:
+    """Draw `count` samples from the prior that agree with the measurements.
+
+    Parameters
+    ----------
+    denoiser : blind and bias-free.
+    operator, measurements : what was measured, `measurements = operator.measure(x)` for one image, plus `noise`.
+    sampler : "fast" (`sample_fast`) or "paper" (`ascend`).
+    count : how many samples, which run as a batch.
+    seed : sample i depends on `(seed, i)` only.
+    noise : standard deviation of the white Gaussian noise in the measurements, or None to have it estimated by
+        `estimate_noise`, whose evaluations are not counted.
+    settings : of the sampler: `schedule` of the fast one, or the fields of `Ascent` for the paper's.
+
+    Raises
+    ------
+    ValueError : a parameter is out of range, or shapes do not match.
+
+    Examples
+    --------
+    >>> import invlib, torch
+    >>> prior = invlib.load("bf-cnn-mnist")
+    >>> operator = invlib.BlockAverage((1, 28, 28), factor=2)
+    >>> result = invlib.restore(prior, operator, torch.rand(1, 1, 14, 14), count=2)
+    >>> result.samples.shape, result.evaluations
+    (torch.Size([2, 1, 28, 28]), 14)
+    """
+    if noise is None:
+        noise = estimate_noise(denoiser, operator, measurements, seed=seed)
+    return collect(states(Posterior(denoiser, operator, measurements, noise), sampler, count, seed, **settings))
+
+
+def states(posterior: Posterior, sampler: str, count: int, seed: int, **settings: Any) -> Iterator[State]:
+    """A sampler by name, ready to run; ValueError for an unknown one."""
+    match sampler:
+        case "paper":
+            interpolate = settings.pop("interpolate", False)
+            return ascend(posterior, Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
+        case "fast":
+            schedule = settings.pop("schedule", None)
+            if schedule is None and posterior.operator is not None:
+                schedule = default_schedule(posterior.operator, count)
+            return sample_fast(posterior, schedule, count=count, seed=seed, **settings)
+        case _:
+            raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
+
+
+def posterior_mean(
+    denoiser: Denoiser, operator: LinearOperator, measurements: Tensor, *, seed: int = 0, noise: float | None = 0.0
+) -> Restoration:
+    """Estimate the posterior's mean, 2.5 to 4 times faster than eight samples do.
+
+    The estimate is the average of one antithetic pair, whose errors of first order cancel, with nothing that spreads
+    the two: no correlation and no extrapolation. It is 0.1 to 0.3 dB below the average of eight samples, and above it
+    for holes (docs/results.md).
+
+    Parameters
+    ----------
+    denoiser, operator, measurements, seed, noise : as in `restore`.
+
+    Returns
+    -------
+    The estimate is `mean`. The two samples differ by less than samples of the posterior do, so `std` is not its spread.
+    """
+    schedule = replace(default_schedule(operator, 2), correlation=0.0, extrapolation=0.0)
+    return restore(denoiser, operator, measurements, count=2, seed=seed, noise=noise, schedule=schedule)
+
+
+def sample(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    *,
+    beta: float = 0.5,
+    count: int = 1,
+    seed: int = 0,
+    interpolate: bool = False,
+    **settings: Any,
+) -> Restoration:
+    """Draw `count` images of `shape` (C, H, W) from the prior alone (Algorithm 1).
+
+    Without measurements β matters more: with more noise (a smaller β) the contrast of samples fades, with less their
+    parts do not cohere.
+
+    Parameters
+    ----------
+    denoiser : blind and bias-free.
+    shape : (C, H, W).
+    beta, settings : fields of `Ascent`.
+    count, seed, interpolate : as in `ascend`.
+    """
+    posterior = Posterior(denoiser, shape=shape)
+    return collect(ascend(posterior, Ascent(beta=beta, **settings), count=count, seed=seed, interpolate=interpolate))
+
+
+def collect(states: Iterable[State]) -> Restoration:
+    """Run a sampler to its end; ValueError if it was stopped before."""
+    started = time.perf_counter()
+    history: list[Step] = []
+    state = None
+    for state in states:
+        history.append(Step(state.step, float(state.sigma.mean()), state.predicted, state.evaluations))
+    if state is None or state.outcome is None:
+        raise ValueError("the sampler stopped before its end, so there is no result to collect")
+    return Restoration(
+        samples=state.denoised,
+        mean=state.denoised.mean(0, keepdim=True),
+        std=state.denoised.std(0, keepdim=True, correction=min(1, len(state.denoised) - 1)),
+        history=history,
+        evaluations=state.evaluations,
+        seconds=time.perf_counter() - started,
+        outcome=state.outcome,
+    )

@@ -1,0 +1,69 @@
+"""Streams of white noise, one for each sample, so that sample 3 of 8 is sample 3 of 4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Streams:
+    """White Gaussian noise for samples that run together.
+
+    Every stream has a generator whose seed depends on `seed` and the stream's index only. Without `mixing` each sample
+    has a stream of its own; with it, the noise of a sample is a weighted sum of several streams.
+
+    Parameters
+    ----------
+    seed : at least 0; ValueError otherwise.
+    count : of the samples, at least 1; ValueError otherwise.
+    shape : (C, H, W) of a sample.
+    device : where the noise is drawn.
+    mixing : weights (count, streams); see `quarter_turn` and `opposites`.
+    """
+
+    def __init__(
+        self, seed: int, count: int, shape: Sequence[int], device: torch.device, mixing: Tensor | None = None
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.shape, self.device = tuple(shape), device
+        self.mixing = None if mixing is None else mixing.to(device)
+        streams = count if mixing is None else mixing.shape[1]
+        seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in range(streams))
+        self.generators = [torch.Generator(device).manual_seed(int(number)) for number in seeds]
+
+    def draw(self, indices: Iterable[int]) -> Tensor:
+        """The next noise of some of the samples: (len(indices), C, H, W)."""
+        if self.mixing is None:
+            return self._draw(self.generators[index] for index in indices)
+        # All streams move on at every step, whichever samples are left.
+        weights = self.mixing[[int(index) for index in indices]]
+        return torch.einsum("is,schw->ichw", weights, self._draw(self.generators))
+
+    def _draw(self, generators: Iterable[torch.Generator]) -> Tensor:
+        return torch.stack([torch.randn(self.shape, generator=each, device=self.device) for each in generators])
+
+
+def quarter_turn(count: int) -> Tensor:
+    """Weights (cos θ, sin θ) with θ evenly from 0 to π/2, for `count` samples from the first of a seed to its second.
+
+    The ends are exactly (1, 0) and (0, 1), and all of the noise in between is as white and as strong: (count, 2).
+    """
+    sine = torch.linspace(0, math.pi / 2, count, dtype=torch.float64).sin().float()
+    return torch.stack([sine.flip(0), sine], dim=1)
+
+
+def opposites(count: int) -> Tensor:
+    """Weights for pairs of samples with opposite noise: (count, ⌈count / 2⌉).
+
+    >>> opposites(3).tolist()
+    [[1.0, 0.0], [-1.0, -0.0], [0.0, 1.0]]
+    """
+    pairs = torch.eye(math.ceil(count / 2))
+    return torch.stack([pairs, -pairs], dim=1).flatten(0, 1)[:count]

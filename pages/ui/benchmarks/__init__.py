@@ -1,0 +1,1 @@
+"""The page of experiments: committed rows in plots and tables, and a row measured here."""

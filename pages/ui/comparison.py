@@ -1,0 +1,118 @@
+"""Several methods on the same structured noise, on demand: side by side, or swept over the strength of the noise."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from invlib.problems import structured
+from invlib.problems.structured import DIGITS, FACES, StructuredProblem
+from invlib.runs import Series, Settings
+from invlib.solvers.methods import METHODS, suiting
+from pages.ui import pixels, series
+from pages.ui.pixels import Tile
+from pages.ui.stage import Request
+from pages.ui.structured import posed
+
+SLOW = {FACES: ("map-z", "asim"), DIGITS: ()}
+"""Kinds of pictures -> methods that take minutes for them, so that they run only if the visitor picks them."""
+
+SWEPT = ("asim", "tv", "lasso")
+"""Methods whose curves may be drawn besides that of MAP."""
+
+AXES = {
+    "c": ("noise rate c", "the noise gets stronger"),
+    "count": ("measurements", "more is measured"),
+    "digits": ("digits", "more digits are pasted"),
+}
+"""A knob that is swept -> the title of the axis, and what happens along it."""
+
+INPUT = "measured alone"
+
+
+def title(name: str) -> str:
+    return METHODS["remove-noise"][name].title
+
+
+def show(request: Request) -> None:
+    """Let the visitor pick methods and run them, and show their pictures as they come."""
+    st.subheader("Compare methods")
+    st.caption(
+        "The same measurements, given to each method in turn. Asim et al. and Bora et al. take all noise for white; "
+        "MLE and Bora et al. look only among the pictures that a GAN can make; BM3D, total variation and LASSO know "
+        "nothing of faces or digits."
+    )
+    problem = request.problem
+    assert isinstance(problem, StructuredProblem)
+    methods, slow = offered(problem.task), SLOW[problem.kind.pictures]
+    picked = st.pills(
+        "Methods",
+        methods,
+        selection_mode="multi",
+        default=[name for name in methods if name not in slow],
+        format_func=title,
+        key=f"methods {problem.task}",
+    )
+    chosen = [name for name in methods if name in picked]  # in their order, not in that of the clicks
+    if any(name in slow for name in chosen):
+        st.caption("Descent in the code of a flow takes a minute or two.")
+    chart = series.Chart(f"methods of {request.key}", "Compare", ":material/compare:", about, draw)
+    pairs = [(lambda: problem, request.compared[name]) for name in chosen]
+    chart.show(pairs, (problem, tuple(chosen)), ready=problem.ready and bool(chosen))
+
+
+def offered(task: str) -> list[str]:
+    """The methods that suit a task and that this installation can run: BM3D is an extra, because of its licence."""
+    return [name for name, method in suiting("remove-noise", task).items() if method.installed]
+
+
+def about(done: Series, asked: tuple[StructuredProblem, tuple[str, ...]]) -> str:
+    """Say in a sentence which method is at work, and how far it is."""
+    name, forming = title(asked[1][len(done.runs)]), done.forming
+    if forming.remaining is None:
+        return f"{name}."
+    return f"{name}: step {len(forming.history['evaluations'])}, {forming.remaining:.0f} s left."
+
+
+def draw(done: Series, asked: tuple[StructuredProblem, tuple[str, ...]]) -> None:
+    """Draw what was measured, and what each method has made of it."""
+    problem, methods = asked
+    names = [title(name) for name in methods]
+    assert problem.picture is not None
+    what = problem.picture.description
+    tiles = [
+        Tile(run.mean, series.captioned(run, name), f"{what}, restored by {name}")
+        for name, run in zip(names, done.runs, strict=False)
+    ]
+    given = posed(Request(problem, Settings("map", None, 1, 0, {})))
+    series.pictures([*given, *tiles], [*(tile.caption for tile in given), *names], problem.image_shape)
+
+
+def show_sweep(request: Request) -> None:
+    """Show PSNR against the knob over which the task is swept, if there is one."""
+    problem = request.problem
+    assert isinstance(problem, StructuredProblem)
+    if problem.kind.swept is None:
+        return
+    knob, xs = problem.kind.swept
+    axis, words = AXES[knob if problem.task != "digits" else "digits"]
+    others = [name for name in offered(problem.task) if name in SWEPT]
+    series.heading(f"How good is the answer as {words}? A run of MAP for each value, and of the methods that you add.")
+    added = st.pills("Add methods", others, selection_mode="multi", format_func=title, key=f"swept {problem.task}")
+    methods = ("map", *added)
+    titles = tuple(title(name) for name in methods)
+    sweep = series.Sweep(request.key, axis, xs, titles, INPUT, tick)
+    sweep.show([(partial(at, problem, x), request.compared[name]) for x in xs for name in methods])
+
+
+def tick(x: float) -> str:
+    return pixels.group(round(x)) if x >= 1 else f"{x:g}"
+
+
+def at(problem: StructuredProblem, value: float) -> StructuredProblem:
+    """The problem with another value of the knob over which its task is swept."""
+    assert problem.kind.swept is not None
+    assert problem.picture is not None
+    knobs = {**problem.knobs, problem.kind.swept[0]: value}
+    return structured.pose(problem.task, problem.picture, knobs, seed=problem.seed)

@@ -1,0 +1,26 @@
+"""A button that takes a picture from the clipboard."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.ui.components import declare
+
+_PASTE = declare.component("paste")
+
+
+def button(key: str, on_picture: Callable[[bytes], None]) -> None:
+    """Show the button. Ctrl+V does the same, even while the button is hidden in a closed fold.
+
+    Parameters
+    ----------
+    on_picture : called with the picture's file when the visitor has pasted one, before the page runs again.
+    """
+
+    def decode() -> None:
+        on_picture(base64.b64decode(st.session_state[key].picture))
+
+    _PASTE(key=key, on_picture_change=decode)

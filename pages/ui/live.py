@@ -1,0 +1,135 @@
+"""One job on a page: a button that starts and stops it, and a view that is drawn again and again until it has ended.
+
+Every page, and every chart that computes, has a job under a key of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import streamlit as st
+from streamlit import runtime as server
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from invlib import runtime
+from invlib.jobs import Job, JobQueue, QueueFull, Work
+from pages.ui import pixels
+
+POLL = timedelta(seconds=0.7)
+
+PATIENCE = 0.7
+"""Seconds for which Stop waits for a step to end before it says that it is stopping."""
+
+GRACE = "INVLIB_GRACE"
+"""The environment variable that says after how many seconds the job of a closed session is cancelled."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job and what it was asked to do. The page's knobs may have changed since."""
+
+    job: Job[Any, Any]
+    request: Any
+
+    @property
+    def active(self) -> bool:
+        return not self.job.ended
+
+
+@st.cache_resource
+def queue() -> JobQueue:
+    """The queue of this process. There is one, because the process uses one device."""
+    runtime.set_threads()
+    return JobQueue(grace=float(os.environ.get(GRACE, 10)))
+
+
+def last(key: str) -> Submission | None:
+    """The last job that was started under a key, if there was one."""
+    return st.session_state.get(f"submission {key}")
+
+
+def button(
+    key: str, label: str, icon: str, work: Work[Any, Any], request: Any, *, widget: str, ready: bool = True
+) -> None:
+    """Show a button that starts work, or stops the job while it is under way.
+
+    Parameters
+    ----------
+    key : the job's key.
+    label, icon : what the button shows before the job starts.
+    work, request : what is to be done, as a function and as data for whoever shows the job.
+    widget : the key of the button itself.
+    ready : whether there is anything to do. If not, the button is disabled.
+    """
+    submission = last(key)
+    if submission is not None and submission.active:
+        job, stopping = submission.job, submission.job.cancelling
+        label = "Stopping" if stopping else "Stop"
+        st.button(label, icon=":material/stop:", width="stretch", disabled=stopping, on_click=stop, args=[job])
+    elif st.button(label, icon=icon, type="primary", width="stretch", key=widget, disabled=not ready):
+        submit(key, work, request)
+
+
+def stop(job: Job[Any, Any]) -> None:
+    """Cancel a job. It ends with its current step, in most cases before the page is drawn again."""
+    job.cancel()
+    job.wait(PATIENCE)
+
+
+def submit(key: str, work: Work[Any, Any], request: Any) -> None:
+    """Queue work and draw the page again, or say on the page that too many runs are waiting already."""
+    try:
+        job = queue().submit(session(), work, alive=presence())
+    except QueueFull as refusal:
+        st.error(pixels.sentence(refusal))
+        return
+    st.session_state[f"submission {key}"] = Submission(job, request)
+    st.rerun()
+
+
+def session() -> str:
+    context = get_script_run_ctx()
+    return "" if context is None else context.session_id
+
+
+def presence() -> Callable[[], bool]:
+    """A predicate that says whether this session's browser is still connected. A hidden tab counts as connected."""
+    if not server.exists():
+        return lambda: True
+    instance, name = server.get_instance(), session()
+    return lambda: instance.is_active_session(name)
+
+
+def follow(key: str, look: Callable[[Submission], None]) -> None:
+    """Show the job of a key, if there is one, again and again until it has ended."""
+    if (submission := last(key)) is not None:
+        watch(submission, look, submission)
+
+
+def watch(submission: Submission | None, look: Callable[..., None], *arguments: Any) -> None:
+    """Call `look` with the arguments, and go on calling it while the job is under way."""
+    active = submission is not None and submission.active
+
+    def once() -> None:
+        if active and submission is not None and not submission.active:
+            st.rerun()  # The whole page: the results change, and nobody needs to look again.
+        look(*arguments)
+
+    st.fragment(once, run_every=POLL if active else None)()
+
+
+def show_error(job: Job[Any, Any]) -> None:
+    """Show why a job failed, if it did."""
+    if job.error is not None:
+        st.error(pixels.sentence(job.error), icon=":material/error:")
+
+
+def waiting(job: Job[Any, Any]) -> str:
+    """Say in a sentence where a job is in the queue."""
+    if not job.position:
+        return "Starting."
+    return f"Waiting: {job.position} {'run is' if job.position == 1 else 'runs are'} ahead."
