@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -161,7 +162,6 @@ SUBJECTS = {
 """Kind of pictures -> names -> pictures, the default first."""
 
 
-@lru_cache
 def subject(kind: str, name: str) -> Picture:
     """A small picture that is offered, of 8-bit levels and the size that the prior is for.
 
@@ -171,6 +171,11 @@ def subject(kind: str, name: str) -> Picture:
     """
     if name not in SUBJECTS[kind]:
         raise ImageError(f"there is no example called {name!r}: choose one of {', '.join(SUBJECTS[kind])}")
-    chosen = SUBJECTS[kind][name]
-    image = prepare(chosen.make(), kind)
-    return Picture(name, image, chosen.description, image.shape[-1])
+    return _subject(kind, name, checkpoints.weights_folder())
+
+
+@lru_cache
+def _subject(kind: str, name: str, folder: Path) -> Picture:
+    """The same, kept: pictures that a prior draws belong to the folder of its weights."""
+    image = prepare(SUBJECTS[kind][name].make(), kind)
+    return Picture(name, image, SUBJECTS[kind][name].description, image.shape[-1])

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from inspect import signature
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -81,17 +80,17 @@ def digits(shape: ImageShape, *, count: int, seed: int = 0) -> MeasurementModel:
     return MeasurementModel(tuple(shape), lambda x: 0.5 * x, PastedDigits(flow, places, shape), factor=0.5)
 
 
-def sinusoid(shape: ImageShape, *, c: float) -> MeasurementModel:
+def sinusoid(shape: ImageShape, *, c: float, seed: int = 0) -> MeasurementModel:
     """x with noise whose strength rises and falls from row to row."""
     return MeasurementModel(tuple(shape), identity, sinusoidal(shape, c))
 
 
-def spot(shape: ImageShape, *, c: float) -> MeasurementModel:
+def spot(shape: ImageShape, *, c: float, seed: int = 0) -> MeasurementModel:
     """x with noise that is strong in the middle and fades outwards."""
     return MeasurementModel(tuple(shape), identity, radial(shape, c))
 
 
-def scribble(shape: ImageShape, *, strokes: Tensor) -> MeasurementModel:
+def scribble(shape: ImageShape, *, strokes: Tensor, seed: int = 0) -> MeasurementModel:
     """x under the strokes of a drawing (4, H, W), whose last channel says how opaque they are."""
     return MeasurementModel(tuple(shape), identity, scribbled(strokes[3] > 0))
 
@@ -115,8 +114,8 @@ class StructuredTask(Task):
     Attributes
     ----------
     title : what it is called on a page.
-    model : builds the measurement model for an image shape; its other arguments are the knobs and, if it draws
-        anything, a seed.
+    model : builds the measurement model for an image shape; its other arguments are the knobs and the seed
+        of what it draws.
     swept : the knob that a curve is drawn over, and its values; None where there is none.
     pictures : the kind of pictures, `FACES` or `DIGITS`.
     sensing : whether sums of pixels are measured, as many as the knob `count` says, and not pixels.
@@ -134,8 +133,7 @@ class StructuredTask(Task):
 
     def build(self, knobs: Mapping[str, Any], seed: int = 0) -> MeasurementModel:
         """The measurement model for pictures of the task's kind, with all of its knobs given."""
-        drawn = {"seed": seed} if "seed" in signature(self.model).parameters else {}
-        return self.model(IMAGE_SHAPES[self.pictures], **knobs, **drawn)
+        return self.model(IMAGE_SHAPES[self.pictures], **knobs, seed=seed)
 
 
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4)
