@@ -63,9 +63,7 @@ class Job(Generic[State, Result]):
         self.result: Result | None = None
         self.error: str | None = None
         self.session = session
-        self._queue = queue
-        self._work = work
-        self._alive = alive
+        self._queue, self._work, self._alive = queue, work, alive
         self._gone_since: float | None = None
         self._cancelled = threading.Event()
         self._ended = threading.Event()
@@ -112,19 +110,17 @@ class Job(Generic[State, Result]):
 
     def run(self) -> None:
         """Do the work. For the worker only."""
-        self.status = Status.RUNNING
+        self.status, outcome = Status.RUNNING, Status.FAILED
         try:
-            status = self._advance()
+            outcome = self._advance()
         except (ValueError, CheckpointError) as error:
-            self.error, status = str(error), Status.FAILED
+            self.error = str(error)
         except MemoryError as error:
             self.error = str(error) or "not enough memory: use a smaller picture or fewer samples"
-            status = Status.FAILED
         except Exception as error:
             logger.exception("a job failed unexpectedly")
             self.error = f"the run failed unexpectedly ({type(error).__name__}): try again, or see the server's log"
-            status = Status.FAILED
-        self.end(status)
+        self.end(outcome)
 
     def _advance(self) -> Status:
         steps = self._work()
@@ -156,8 +152,7 @@ class JobQueue:
     """
 
     def __init__(self, capacity: int = 8, grace: float = 10.0) -> None:
-        self.capacity = capacity
-        self.grace = grace
+        self.capacity, self.grace = capacity, grace
         self._waiting: list[Job] = []
         self._running: Job | None = None
         self._changed = threading.Condition(threading.RLock())

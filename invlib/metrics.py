@@ -65,10 +65,10 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim_paper(image: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
+    """Structural similarity as in the tables of Kadkhodaie & Simoncelli (2021), to compare with them: (batch,).
 
-    Use it only for comparison with the paper. Its figures come from a data range of 2, which scikit-image before 0.18
-    assumed for floats, and are higher than those of `ssim`.
+    Their figures come from a data range of 2, which scikit-image before 0.18 assumed for floats, and are higher than
+    those of `ssim`.
     """
     return _structural_similarity(image, truth, data_range=2)
 
@@ -76,11 +76,8 @@ def ssim_paper(image: Tensor, truth: Tensor) -> Tensor:
 class Ensemble(NamedTuple):
     """How far samples are from one another and from the truth.
 
-    Attributes
-    ----------
-    variance : the unbiased variance of the n samples, averaged over pixels, times 1 + 1/n. It is the expected `error`
-        if the truth is one more sample from the same distribution.
-    error : the mean squared error of the samples' average.
+    `variance` is the unbiased variance of the n samples, averaged over pixels, times 1 + 1/n. It is the expected
+    `error`, the mean squared error of the samples' average, if the truth is one more sample of the same distribution.
     """
 
     variance: float
@@ -129,19 +126,10 @@ def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
     k = 2 this is less than the 95 % of the normal distribution, because a few samples estimate their spread badly. A
     smaller value means that the samples are too alike or far from the truth, a larger one that they are too different.
 
-    Parameters
-    ----------
-    samples : (n, C, H, W), n ≥ 2.
-    truth : (1, C, H, W).
-    k : half the width of the band, in standard deviations; positive.
+    The samples are (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W). The colours of a pixel count one by one.
+    Pixels that were measured exactly are left out: there neither the spread of the samples nor the error of their
+    average exceeds `KNOWN`. If no pixel is left, the result is NaN.
 
-    Returns
-    -------
-    A fraction in [0, 1]. The colours of a pixel count one by one. Pixels that were measured exactly are left out: there
-    neither the spread of the samples nor the error of their average exceeds `KNOWN`. If no pixel is left, it is NaN.
-
-    Examples
-    --------
     >>> draws = torch.randn(9, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     >>> print(f"{coverage(draws[:8], draws[8:]):.2f}", f"{expected_coverage(8):.2f}")
     0.91 0.91

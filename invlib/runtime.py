@@ -40,16 +40,10 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def prepare(module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Module:
-    """Make a network ready for inference, on the device and in the memory layout and precision where it is fastest.
+    """Make a network ready for fast inference: move it, set its precision and memory layout in place, and return it.
 
-    Parameters
-    ----------
-    module : the network, which is changed in place and returned.
-    device : where the network will run; `default_device()` if None.
-    dtype : precision of the weights; `fast_dtype(device)` if None.
+    By default it runs on `default_device()`, in the precision `fast_dtype(device)`.
 
-    Examples
-    --------
     >>> network = prepare(nn.Conv2d(1, 2, 3), "cpu", torch.float32)
     >>> network.training, network.weight.requires_grad
     (False, False)
@@ -112,10 +106,7 @@ class Batched:
     When a call runs out of memory, the batch is halved for this call and all later ones. If a single image is too
     large, a `MemoryError` says so.
 
-    Examples
-    --------
     >>> double = Batched(lambda images: 2 * images)
-    >>> double.size = 2
     >>> double(torch.ones(5, 1, 8, 8)).shape
     torch.Size([5, 1, 8, 8])
     """

@@ -28,18 +28,9 @@ def identity(x: Tensor) -> Tensor:
 class GaussianMeasurements(nn.Module):
     """f(x) = A x with independent entries N(0, 1/m): the paper's compressive sensing.
 
-    Parameters
-    ----------
-    image_shape : (C, H, W).
-    count : m; images (batch, C, H, W) have measurements (batch, m).
-    seed : for the matrix, which is the same on every device.
+    Images of `image_shape` (C, H, W) have `count` = m measurements each. The matrix is the same on every device.
+    ValueError if it would have no entries, or more than 2²⁷ (512 MiB).
 
-    Raises
-    ------
-    ValueError : the matrix would have no entries, or more than 2²⁷ (512 MiB).
-
-    Examples
-    --------
     >>> GaussianMeasurements((3, 8, 8), count=50)(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 50])
     """
@@ -61,8 +52,6 @@ class GaussianMeasurements(nn.Module):
 class SignMeasurements(GaussianMeasurements):
     """f(x) = sign(A x): 1-bit compressive sensing. Parameters and errors are as in `GaussianMeasurements`.
 
-    Examples
-    --------
     >>> SignMeasurements((1, 8, 8), count=4, seed=1)(torch.ones(1, 1, 8, 8))
     tensor([[ 1., -1.,  1.,  1.]])
     """
@@ -92,26 +81,11 @@ def sign(u: Tensor) -> Tensor:
 
 
 def back_project(measurements: Tensor, forward: Forward, image_shape: Sequence[int]) -> Tensor:
-    """Estimate images roughly, by one step of steepest descent on ‖y - f(x)‖² from grey.
+    """Estimate images (batch, C, H, W) roughly, by one step of steepest descent on ‖y - f(x)‖² from grey.
 
-    The step size is the best one for f linearised. Where f is a multiple of the identity, this solves y = f(x).
+    The step size is the best one for f linearised. Where f is a multiple of the identity, this solves y = f(x). The
+    images are not clipped. ValueError if f(x) does not have the shape of the measurements (batch, ...).
 
-    Parameters
-    ----------
-    measurements : (batch, ...).
-    forward : f.
-    image_shape : (C, H, W).
-
-    Returns
-    -------
-    The images (batch, C, H, W), which are not clipped.
-
-    Raises
-    ------
-    ValueError : f(x) does not have the shape of the measurements.
-
-    Examples
-    --------
     >>> back_project(torch.tensor([[[[0.1, 0.2]]]]), lambda x: 0.5 * x, (1, 1, 2))
     tensor([[[[0.2000, 0.4000]]]])
     """

@@ -45,13 +45,8 @@ class NoiseModel(nn.Module, ABC):
 class Gaussian(NoiseModel):
     """Independent Gaussian noise with a standard deviation and a mean for every entry.
 
-    Parameters
-    ----------
-    std : standard deviation, positive, of any shape that broadcasts to a measurement's; ValueError otherwise.
-    mean : mean, of any shape that broadcasts to a measurement's.
+    Both broadcast to the shape of a measurement. ValueError unless `std` is positive and finite.
 
-    Examples
-    --------
     >>> Gaussian(1.0).log_prob(torch.zeros(2, 1, 4, 4))
     tensor([-14.7030, -14.7030])
     >>> Gaussian(torch.tensor([0.1, 0.2])).sample(3, (5, 2)).shape
@@ -109,30 +104,18 @@ def sinusoidal(shape: Sequence[int], c: float = 0.1, profile: Profile = "appendi
     """
     rows = shape[0] if len(shape) == 1 else shape[-2]
     wave = torch.sin(2 * math.pi * torch.arange(rows) / 16).exp()
-    match profile:
-        case "appendix":
-            std = c * (wave - 1) / (math.e - 1)
-        case "text":
-            std = c * wave / math.e
-        case _:
-            raise ValueError(f"unknown profile {profile!r}; choose appendix or text")
-    std = std.clamp(0.001, 1)
+    if profile not in ("appendix", "text"):
+        raise ValueError(f"unknown profile {profile!r}; choose appendix or text")
+    std = (c * (wave - 1) / (math.e - 1) if profile == "appendix" else c * wave / math.e).clamp(0.001, 1)
     return Gaussian(std if len(shape) == 1 else std[:, None], mean)
 
 
 def radial(shape: Sequence[int], c: float = 0.1, centre: tuple[float, float] | None = None) -> Gaussian:
-    """Make Gaussian noise that fades with the distance d in pixels from a centre.
+    """Make Gaussian noise that fades with the distance d in pixels from a centre, for images of shape (C, H, W).
 
     The standard deviation is `c·exp(-0.005 d²)`, clamped to [0.001, 1000] (appendix B.1 of the paper, see the module).
+    `centre` is a row and a column, from 0. None is the middle: (31, 31) of 64×64 pixels, as in the paper.
 
-    Parameters
-    ----------
-    shape : (C, H, W) of the image.
-    c : the standard deviation at the centre.
-    centre : row and column of the centre, from 0. None is the middle: (31, 31) of 64×64 pixels, as in the paper.
-
-    Examples
-    --------
     >>> radial((3, 64, 64), c=0.1).std[31, 31:42:5]
     tensor([0.1000, 0.0882, 0.0607])
     """
@@ -149,14 +132,9 @@ def scribbled(strokes: Tensor, std: float = 0.01, spread: float = 1.0) -> Gaussi
     nothing, so the prior fills in what the strokes hide, whatever their colour. A density learned from strokes would
     know their shapes, but those are given exactly.
 
-    Parameters
-    ----------
-    strokes : bool, True where the pen was, of any shape that broadcasts to the image's.
-    std : standard deviation elsewhere.
-    spread : standard deviation under a stroke.
+    `strokes` is bool, True where the pen was, of any shape that broadcasts to the image's. `spread` is the standard
+    deviation under a stroke, and `std` elsewhere.
 
-    Examples
-    --------
     >>> scribbled(torch.tensor([[False, True, True]])).std
     tensor([[0.0100, 1.0000, 1.0000]])
     """
@@ -180,13 +158,9 @@ class PastedDigits(NoiseModel):
     ----------
     flow : density of one digit, (1, height, width) in [0, 1]. It has no logit, because a descent leaves [0, 1]. It is
         trained on digits with white noise of `FINEST`, because the density of clean digits is too sharp to descend.
-    places : one for each digit.
+    places : one for each digit; ValueError if there is none, one is outside the image, or two overlap.
     image_shape : (C, H, W) of the images under the digits.
     std : standard deviation of the noise elsewhere.
-
-    Raises
-    ------
-    ValueError : there is no place, a place is outside the image, or two overlap.
 
     Examples
     --------
@@ -249,14 +223,9 @@ class PastedDigits(NoiseModel):
 def scatter(image_shape: Sequence[int], count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> list[Place]:
     """Draw places for `count` digits of `size` (height, width) on an image (C, H, W), so that no two overlap.
 
-    The image is divided into as many cells as fit. Each digit has a cell of its own and lies anywhere in it.
+    The image is divided into as many cells as fit. Each digit has a cell of its own and lies anywhere in it. ValueError
+    if there are fewer cells than digits.
 
-    Raises
-    ------
-    ValueError : there are fewer cells than digits.
-
-    Examples
-    --------
     >>> scatter((1, 28, 56), 2)
     [Place(channel=0, top=0, left=0), Place(channel=0, top=0, left=28)]
     """

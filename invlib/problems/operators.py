@@ -91,18 +91,12 @@ class LinearOperator(nn.Module, ABC):
 
 
 class BlockAverage(LinearOperator):
-    """Averages of non-overlapping blocks: super-resolution.
+    """Averages of non-overlapping blocks of `factor` × `factor` pixels: super-resolution.
 
     The measurements, (batch, channels, height / factor, width / factor), are `factor` times the averages, so that the
-    rows have unit length. `view` is the low-resolution picture, in [0, 1] like the image.
+    rows have unit length. `view` is the low-resolution picture, in [0, 1] like the image. ValueError unless `factor`
+    divides height and width.
 
-    Parameters
-    ----------
-    image_shape : (channels, height, width); ValueError unless height and width are multiples of `factor`.
-    factor : side of a block in pixels.
-
-    Examples
-    --------
     >>> average = BlockAverage((1, 2, 4), factor=2)
     >>> x = torch.tensor([[[[0.0, 0.2, 0.4, 0.6], [0.2, 0.4, 0.6, 0.8]]]])
     >>> average.view(average.measure(x))
@@ -141,14 +135,9 @@ class BlockAverage(LinearOperator):
 class Mask(LinearOperator):
     """Pixels that are measured one by one: inpainting. Measurements are (batch, number of kept values).
 
-    Parameters
-    ----------
-    image_shape : (channels, height, width).
-    kept : bool, (height, width) or (1 or channels, height, width), True where the image is measured. ValueError for any
-        other type or shape, or if it is True nowhere.
+    `kept` is bool, (height, width) or (1 or channels, height, width), and True where the image is measured. ValueError
+    for any other type or shape, or if it is True nowhere.
 
-    Examples
-    --------
     >>> mask = Mask((1, 1, 3), torch.tensor([[True, False, True]]))
     >>> m = mask.measure(torch.tensor([[[[0.1, 0.2, 0.3]]]]))
     >>> m, mask.adjoint(m)
@@ -177,11 +166,6 @@ class Mask(LinearOperator):
         """Measure everything except the block `box` = (top, left, height, width), in pixels.
 
         ValueError unless the box lies inside the image and leaves some of it.
-
-        >>> Mask.block((1, 3, 4), (0, 1, 2, 2)).kept.int()
-        tensor([[[1, 0, 0, 1],
-                 [1, 0, 0, 1],
-                 [1, 1, 1, 1]]], dtype=torch.int32)
         """
         rows, columns = check_shape(image_shape)[1:]
         top, left, height, width = box
@@ -195,15 +179,9 @@ class Mask(LinearOperator):
     def random_pixels(cls, image_shape: Sequence[int], keep: float, seed: int = 0, shared: bool = True) -> Mask:
         """Measure a random fraction `keep` of the pixels, `round(keep * count)` of them.
 
-        Parameters
-        ----------
-        image_shape : (channels, height, width).
-        keep : a fraction in (0, 1]; ValueError otherwise, or if it rounds to no pixel.
-        seed : for the choice of pixels.
-        shared : whether the same pixels are chosen in every channel; if False, each number is chosen by itself.
+        `keep` is in (0, 1]; ValueError otherwise, or if it rounds to no pixel. If `shared`, the same pixels are chosen
+        in every channel; else each number is chosen by itself.
 
-        Examples
-        --------
         >>> Mask.random_pixels((3, 10, 10), keep=0.25).measurement_shape
         (75,)
         """
@@ -218,9 +196,7 @@ class Mask(LinearOperator):
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        x = m.new_zeros(len(m), math.prod(self.image_shape))
-        x[:, self.chosen] = m
-        return x.unflatten(1, self.image_shape)
+        return embed(m, self.chosen, self.image_shape)
 
     def project(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -251,16 +227,10 @@ def opposite(spectrum: Tensor) -> Tensor:
 class FourierRows(LinearOperator):
     """A set of Fourier coefficients, as real numbers: measurements are (batch, channels, number of kept frequencies).
 
-    The real numbers are the Hartley coefficients of the kept frequencies (see `hartley`).
+    The real numbers are the Hartley coefficients of the kept frequencies (see `hartley`). `kept` is bool, (height,
+    width), and True where a frequency is kept, in the order of `torch.fft.fft2`. ValueError unless it keeps some
+    frequency, and -k with every k, because a real image cannot have one without the other.
 
-    Parameters
-    ----------
-    image_shape : (channels, height, width).
-    kept : bool, (height, width), True where a frequency is kept, in the order of `torch.fft.fft2`. ValueError unless it
-        keeps some frequency, and -k with every k, because a real image cannot have one without the other.
-
-    Examples
-    --------
     >>> kept = torch.zeros(8, 8, dtype=torch.bool)
     >>> kept[0, 0] = True  # the mean of each channel
     >>> x = torch.rand(1, 3, 8, 8)
@@ -290,10 +260,7 @@ class FourierRows(LinearOperator):
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        channels, height, width = self.image_shape
-        coefficients = m.new_zeros(len(m), channels, height * width)
-        coefficients[..., self.chosen] = m
-        return hartley(coefficients.unflatten(2, (height, width)))
+        return hartley(embed(m, self.chosen, self.image_shape[1:]))
 
     def project(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -313,30 +280,19 @@ class LowPass(FourierRows):
     """The low-frequency Fourier coefficients: spectral super-resolution.
 
     The kept frequencies fill a centred rectangle whose sides are √keep of the spectrum's, so they reach √keep / 2
-    cycles per pixel along each axis. The mean is always kept, and `keep=1` keeps everything.
+    cycles per pixel along each axis. The mean is always kept, and `keep=1` keeps everything. The kept fraction differs
+    from `keep` a little, because each side of the rectangle is an odd number of frequencies. ValueError unless `keep`
+    is in (0, 1].
 
-    Parameters
-    ----------
-    image_shape : (channels, height, width).
-    keep : fraction of the coefficients, in (0, 1]; ValueError otherwise. The kept fraction, `measured` over the size of
-        the image, differs from it a little, because each side of the rectangle is an odd number of frequencies.
-
-    Examples
-    --------
     >>> LowPass((3, 64, 64), keep=0.1).measurement_shape  # 21 × 21 frequencies of 64 × 64
     (3, 441)
     """
 
     def __init__(self, image_shape: Sequence[int], keep: float) -> None:
         check_keep(keep)
-        rows, columns = (self._low(side, math.sqrt(keep)) for side in check_shape(image_shape)[1:])
+        axes = (torch.arange(side) for side in check_shape(image_shape)[1:])
+        rows, columns = (2 * torch.minimum(k, len(k) - k) <= math.sqrt(keep) * len(k) for k in axes)
         super().__init__(image_shape, rows[:, None] & columns)
-
-    @staticmethod
-    def _low(side: int, fraction: float) -> Tensor:
-        """Tell which frequencies of one axis lie in the central `fraction`: bool, (side,)."""
-        index = torch.arange(side)
-        return 2 * torch.minimum(index, side - index) <= fraction * side
 
 
 class Blur(FourierRows):
@@ -365,9 +321,6 @@ class Blur(FourierRows):
     >>> blur = Blur((1, 32, 32), gaussian_kernel(1.5))
     >>> blur.measured, blur.dropped
     (221, 803)
-    >>> m = blur.measure(torch.rand(1, 1, 32, 32))
-    >>> torch.allclose(blur.from_view(blur.view(m)), m, atol=1e-4)
-    True
     """
 
     transfer: Tensor
@@ -424,19 +377,11 @@ def gaussian_kernel(sigma: float) -> Tensor:
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """Make the kernel of a camera that moves evenly during the exposure: a straight streak.
+    """Make the kernel of a camera that moves evenly during the exposure: a straight streak, square, odd side, sum 1.
 
-    Parameters
-    ----------
-    length : length of the streak in pixels, at least 1 (no blur); ValueError otherwise.
-    angle : direction in degrees, counter-clockwise from the horizontal.
+    `length` is that of the streak in pixels, at least 1 (no blur), ValueError otherwise. `angle` is its direction in
+    degrees, counter-clockwise from the horizontal.
 
-    Returns
-    -------
-    The kernel, square with an odd side, float32, sum 1.
-
-    Examples
-    --------
     >>> motion_kernel(2, 0)
     tensor([[0.0000, 0.0000, 0.0000],
             [0.2500, 0.5000, 0.2500],
@@ -490,25 +435,15 @@ class StructuredRows(LinearOperator):
 
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
-        coefficients = m.new_zeros(len(m), math.prod(self.image_shape))
-        coefficients[:, self.chosen] = m
-        return self.signs * hartley(coefficients.unflatten(1, self.image_shape), dims=(-3, -2, -1))
+        return self.signs * hartley(embed(m, self.chosen, self.image_shape), dims=(-3, -2, -1))
 
 
 class DenseRows(LinearOperator):
     """Random orthonormal rows from the QR decomposition of a Gaussian matrix: the paper's compressive sensing.
 
-    Measurements are (batch, number kept). The matrix is stored, so use this for small images only.
+    The matrix is stored, so use this for small images only. Measurements, parameters and errors are as for
+    `StructuredRows`; ValueError too if the matrix would have more than 2²⁷ entries (512 MiB).
 
-    Parameters
-    ----------
-    image_shape : (channels, height, width).
-    keep : measurements as a fraction of the image's size, in (0, 1]; there are `round(keep * size)`. ValueError
-        otherwise, if it rounds to none, or if the matrix would have more than 2²⁷ entries (512 MiB).
-    seed : for the Gaussian matrix, which is the same on every device.
-
-    Examples
-    --------
     >>> rows = DenseRows((1, 8, 8), keep=0.25)
     >>> torch.allclose(rows.matrix.T @ rows.matrix, torch.eye(16), atol=1e-5)
     True
@@ -564,6 +499,13 @@ def indices(kept: Tensor) -> Tensor:
     Indexing by the mask itself would wait for an accelerator at every use, to count them.
     """
     return kept.flatten().nonzero().flatten()
+
+
+def embed(numbers: Tensor, chosen: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Put numbers (..., n) at n flat indices of zeros: (..., *shape)."""
+    zeros = numbers.new_zeros(*numbers.shape[:-1], math.prod(shape))
+    zeros[..., chosen] = numbers
+    return zeros.unflatten(-1, shape)
 
 
 def random_subset(count: int, keep: float, generator: torch.Generator) -> Tensor:

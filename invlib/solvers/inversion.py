@@ -86,8 +86,7 @@ def map_x(
 
     Parameters
     ----------
-    prior : density of the image.
-    noise : density of the noise.
+    prior, noise : densities of the image and of the noise.
     measurements : (batch, ...), each of a different image.
     forward : f.
     smoothing : β, the weight of the prior. Bayes' rule is 1; less makes up for a prior that is too sure of itself.
@@ -107,12 +106,10 @@ def map_x(
     --------
     An untrained RealNVP is the density N(½, I), so with noise N(0, I) the answer lies halfway between ½ and y:
 
-    >>> import torch
     >>> from invlib.priors.flows import RealNVP
     >>> from invlib.problems.noise import Gaussian
-    >>> prior = RealNVP((1, 4, 4), (2,), 1)
     >>> y = torch.full((1, 1, 4, 4), 0.9)
-    >>> last = collect(map_x(prior, Gaussian(1.0), y, smoothing=1.0))
+    >>> last = collect(map_x(RealNVP((1, 4, 4), (2,), 1), Gaussian(1.0), y, smoothing=1.0))
     >>> print(f"{last.image.mean():.3f}", last.outcome)
     0.700 finished its 80 steps
     """

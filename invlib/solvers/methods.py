@@ -175,19 +175,16 @@ def _load_prior(name: str, kind: type, folder: Path) -> Any:
 def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     """As few evaluations as lose little, and noise that lets `count` samples spread as far as their average errs.
 
-    A sample that stands alone has no spread to show; it is the closest to the truth with neither correlation nor
-    extrapolation.
+    One sample alone has no spread to show, and is best with neither correlation nor extrapolation.
 
-    Thirteen or fourteen evaluations do where the measurements fix the coarse picture (block averages, low frequencies).
-    That is eight steps, as little fine detail is left to find below a noise of 0.03, and the derivative changes little
-    below 0.12. The steps above 0.4 are common to all samples, and extrapolation is better than correlation.
-
-    Where the picture has to form it takes forty or sixty, where the paper's settings take three to five hundred for a
-    worse average (docs/results.md). The least-squares estimate of random rows is off by nearly white noise, no larger
-    than the picture's contrast, so their recursion starts there.
+    Where the measurements fix the coarse picture (block averages, low frequencies), thirteen or fourteen evaluations
+    do: little detail is left to find below a noise of 0.03, the derivative changes little below 0.12, and the samples
+    share the steps above 0.4. Where the picture has to form it takes forty or sixty; the paper's settings take three to
+    five hundred for a worse average (docs/results.md). The least-squares estimate of random rows is off by nearly white
+    noise, no larger than the picture's contrast, so their recursion starts there.
 
     Where most pixels are known, those around a hole already say what belongs in it, and the derivative does not pay.
-    There independent noise makes samples spread half as far as they err, and with all of the correlation they err more
+    Independent noise makes samples spread half as far as they err there, and with all of the correlation they err more
     than the paper's: half of it is best.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
@@ -206,24 +203,20 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
             return Schedule(60, correlation=correlation)
 
 
-SAMPLING_BETA = {"bf-cnn-mnist": 0.1}
-"""β for samples of a shipped prior alone, where it is not 0.5: digits cohere with more noise, while photographs lose
-their edges."""
-
-
 def sampling_defaults(prior: str) -> dict[str, float]:
-    """The settings of the ascent for samples of a prior alone, which differ from prior to prior."""
-    return {"beta": SAMPLING_BETA.get(prior, 0.5)}
+    """The settings of the ascent for samples of a prior alone, which differ from prior to prior.
+
+    Digits cohere with more noise, that is, a smaller β; photographs lose their edges with it.
+    """
+    return {"beta": 0.1 if prior == "bf-cnn-mnist" else 0.5}
 
 
 def from_states(states: Iterable[State]) -> Iterator[Estimate]:
     """The estimates of a sampler."""
     for state in states:
         measures = {"sigma": float(state.sigma.mean()), "predicted": state.predicted}
-        level = float(state.sigma.max())
-        yield Estimate(
-            state.denoised, state.evaluations, state.step, measures, state.image, level, outcome=state.outcome
-        )
+        shared = {name: getattr(state, name) for name in ("evaluations", "step", "outcome")}
+        yield Estimate(state.denoised, measures=measures, noisy=state.image, level=float(state.sigma.max()), **shared)
 
 
 def posterior(problem: LinearProblem | PriorProblem, prior: Denoiser) -> Posterior:
@@ -243,10 +236,6 @@ def run_paper(
     interpolate = bool(problem.knobs.get("interpolate"))
     states = ascend(posterior(problem, prior), Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
     return from_states(states)
-
-
-def fast_defaults(problem: LinearProblem, samples: int) -> Settings:
-    return asdict(default_schedule(problem.operator, samples))
 
 
 # Other methods for linear problems
@@ -303,16 +292,9 @@ def from_iterates(iterates: Iterable[Iterate]) -> Iterator[Estimate]:
         names = ("objective", "noise_log_prob", "signal_log_prob")
         measures = {name: float(getattr(iterate, name)[0]) for name in names} | {"floor": iterate.floor}
         if not bool(iterate.objective.isfinite().all()):
-            raise ValueError("the objective is not finite at the start: choose settings nearer to the defaults")
-        yield Estimate(
-            iterate.image,
-            iterate.evaluations,
-            iterate.step,
-            measures,
-            floor=iterate.floor,
-            skipped=iterate.skipped,
-            outcome=iterate.outcome,
-        )
+            raise ValueError(iterate.outcome)
+        shared = {name: getattr(iterate, name) for name in ("evaluations", "step", "floor", "skipped", "outcome")}
+        yield Estimate(iterate.image, measures=measures, **shared)
 
 
 def against_noise(title: str, minimise: Minimise, prior: type | None = None, **details: Any) -> Method:
@@ -334,45 +316,31 @@ def run_map(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settin
     return inversion.map_z(prior, model.noise, y, model.forward, **settings)
 
 
-def run_map_z(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return inversion.map_z(prior, model.noise, y, model.forward, **settings)
-
-
 def run_mle(model: MeasurementModel, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
     # What a small GAN cannot make of a picture is as if it were noise of about 0.1. Without it no z comes near any
     # likelihood worth the name, and digits leave a few dB less of a face.
     return inversion.mle(prior, model.noise, y, model.forward, floor=(0.3, 0.1), seed=seed, **settings)
 
 
-def run_asim(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return inversion.asim(prior, y, model.forward, **settings)
+def denoiser(name: str, denoise: Callable[[Tensor, float], Tensor]) -> Minimise:
+    """A method that is a denoiser of x + δ, given the standard deviation of δ, for measurements a·x + δ."""
+
+    def run(model: MeasurementModel, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
+        if model.factor is None:
+            raise ValueError(f"{name} removes noise from pictures, and these measurements are none")
+        yield finished(model, y, denoise(y / model.factor, model.level() / model.factor))
+
+    return run
 
 
-def run_bora(model: MeasurementModel, prior: Generator, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-    return inversion.bora(prior, y, model.forward, seed=seed, **settings)
-
-
-def run_bm3d(model: MeasurementModel, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
-    factor = denoising_factor(model, "bm3d")
-    yield finished(model, y, baselines.bm3d(y / factor, model.level() / factor))
-
-
-def run_tv(model: MeasurementModel, prior: None, y: Tensor, seed: int) -> Iterator[Iterate]:
-    factor = denoising_factor(model, "tv")
-    yield finished(model, y, baselines.total_variation(y / factor, 0.75 * model.level() / factor))
+run_bm3d = denoiser("bm3d", baselines.bm3d)
+run_tv = denoiser("tv", lambda y, sigma: baselines.total_variation(y, 0.75 * sigma))
 
 
 def run_lasso(model: MeasurementModel, prior: None, y: Tensor, seed: int, lam: float = 0.01) -> Iterator[Iterate]:
     if not model.linear:
         raise ValueError("lasso needs linear measurements: choose another method")
     yield finished(model, y, baselines.lasso_dct(model.forward, y, model.image_shape, lam))
-
-
-def denoising_factor(model: MeasurementModel, method: str) -> float:
-    """a, where the measurements are a·x + δ; ValueError elsewhere."""
-    if model.factor is None:
-        raise ValueError(f"{method} removes noise from pictures, and these measurements are none")
-    return float(model.factor)
 
 
 def finished(model: MeasurementModel, y: Tensor, x: Tensor) -> Iterate:
@@ -437,7 +405,7 @@ METHODS: dict[str, dict[str, Method]] = {
             run_fast,
             Denoiser,
             knobs_of(Schedule),
-            default=fast_defaults,
+            default=lambda problem, samples: asdict(default_schedule(problem.operator, samples)),
             draws=True,
             forecast=lambda settings: Schedule(**settings).forecast(),
             length=lambda settings: len(Schedule(**settings).forecast()),
@@ -494,7 +462,7 @@ METHODS: dict[str, dict[str, Method]] = {
         ),
         "map-z": against_noise(
             "MAP over z, as in the paper",
-            run_map_z,
+            lambda model, prior, y, seed, **chosen: inversion.map_z(prior, model.noise, y, model.forward, **chosen),
             Flow,
             knobs=(smoothing(1.0), steps(150)),
             defaults={
@@ -509,7 +477,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "mle": against_noise("MLE with a GAN", run_mle, Generator, knobs=(steps(1000),), draws=True),
         "asim": against_noise(
             "Asim et al.",
-            run_asim,
+            lambda model, prior, y, seed, **chosen: inversion.asim(prior, y, model.forward, **chosen),
             Flow,
             knobs=(GAMMA, steps(150)),
             defaults={
@@ -521,7 +489,7 @@ METHODS: dict[str, dict[str, Method]] = {
         ),
         "bora": against_noise(
             "Bora et al.",
-            run_bora,
+            lambda model, prior, y, seed, **chosen: inversion.bora(prior, y, model.forward, seed=seed, **chosen),
             Generator,
             knobs=(
                 lam("How short the code is to be in the method of Bora et al. More makes pictures plainer."),

@@ -16,8 +16,6 @@ from invlib.solvers.posterior import Posterior, estimate_noise
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent
 
-SAMPLERS = ("fast", "paper")
-
 
 @dataclass(frozen=True)
 class Step:
@@ -84,9 +82,8 @@ def restore(
     Examples
     --------
     >>> import invlib, torch
-    >>> prior = invlib.load("bf-cnn-mnist")
     >>> operator = invlib.BlockAverage((1, 28, 28), factor=2)
-    >>> result = invlib.restore(prior, operator, torch.rand(1, 1, 14, 14), count=2)
+    >>> result = invlib.restore(invlib.load("bf-cnn-mnist"), operator, torch.rand(1, 1, 14, 14), count=2)
     >>> result.samples.shape, result.evaluations
     (torch.Size([2, 1, 28, 28]), 14)
     """
@@ -107,25 +104,17 @@ def states(posterior: Posterior, sampler: str, count: int, seed: int, **settings
                 schedule = default_schedule(posterior.operator, count)
             return sample_fast(posterior, schedule, count=count, seed=seed, **settings)
         case _:
-            raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
+            raise ValueError(f"unknown sampler {sampler!r}; choose one of fast, paper")
 
 
 def posterior_mean(
     denoiser: Denoiser, operator: LinearOperator, measurements: Tensor, *, seed: int = 0, noise: float | None = 0.0
 ) -> Restoration:
-    """Estimate the posterior's mean, 2.5 to 4 times faster than eight samples do.
+    """Estimate the posterior's mean, 2.5 to 4 times faster than eight samples do; parameters are as in `restore`.
 
-    The estimate is the average of one antithetic pair, whose errors of first order cancel, with nothing that spreads
-    the two: no correlation and no extrapolation. It is 0.1 to 0.3 dB below the average of eight samples, and above it
-    for holes (docs/results.md).
-
-    Parameters
-    ----------
-    denoiser, operator, measurements, seed, noise : as in `restore`.
-
-    Returns
-    -------
-    The estimate is `mean`. The two samples differ by less than samples of the posterior do, so `std` is not its spread.
+    The estimate, `mean` of the result, is the average of one antithetic pair, whose errors of first order cancel, with
+    nothing that spreads the two: no correlation and no extrapolation. So `std` is less than the posterior's spread.
+    The estimate is 0.1 to 0.3 dB below the average of eight samples, and above it for holes (docs/results.md).
     """
     schedule = replace(default_schedule(operator, 2), correlation=0.0, extrapolation=0.0)
     return restore(denoiser, operator, measurements, count=2, seed=seed, noise=noise, schedule=schedule)
@@ -143,15 +132,9 @@ def sample(
 ) -> Restoration:
     """Draw `count` images of `shape` (C, H, W) from the prior alone (Algorithm 1).
 
-    Without measurements β matters more: with more noise (a smaller β) the contrast of samples fades, with less their
-    parts do not cohere.
-
-    Parameters
-    ----------
-    denoiser : blind and bias-free.
-    shape : (C, H, W).
-    beta, settings : fields of `Ascent`.
-    count, seed, interpolate : as in `ascend`.
+    `beta` and `settings` are fields of `Ascent`; `count`, `seed` and `interpolate` are as in `ascend`. Without
+    measurements β matters more: with more noise (a smaller β) the contrast of samples fades, with less their parts do
+    not cohere.
     """
     posterior = Posterior(denoiser, shape=shape)
     return collect(ascend(posterior, Ascent(beta=beta, **settings), count=count, seed=seed, interpolate=interpolate))

@@ -58,21 +58,16 @@ def ascend(
     Parameters
     ----------
     posterior : the prior, and what was measured.
-    settings : the paper's if None.
+    settings : the paper's if None; ValueError if one is out of range.
     count : how many samples run as a batch. A sample leaves the batch when it has converged.
     seed : sample i depends on `(seed, i)` only.
-    interpolate : go from the first sample of this seed to its second in `count` ≥ 2 samples. All of a sample's noise,
-        that of the start and that of every step, is cos θ times that of the one end plus sin θ times that of the other,
-        θ evenly from 0 to π/2.
+    interpolate : go from the first sample of this seed to its second in `count` ≥ 2 samples, whose noise is cos θ times
+        that of the one end plus sin θ times that of the other, θ evenly from 0 to π/2.
 
     Yields
     ------
     A `State` for each step. `denoised` of the last one is the result, one last denoising of the final iterate. Its
     `outcome` says whether the samples converged, hit the cap, or diverged (then the last finite iterate is kept).
-
-    Raises
-    ------
-    ValueError : a setting is out of range.
 
     References
     ----------
@@ -127,32 +122,22 @@ def ascend(
 def allow_for_noise(
     posterior: Posterior, x_hat: Tensor, y: Tensor, expected: Tensor, beta: float, h: float
 ) -> tuple[Tensor, Tensor]:
-    """The estimate and σ_t of a step of `ascend` when the measurements are noisy, which the paper leaves out.
+    """The estimates and σ_t of a step of `ascend` from noisy measurements, which the paper leaves out.
 
-    The noise of the iterate y contains that of the measurements, whose standard deviation is s:
+    `x_hat` and `y` are the denoiser's estimates and the iterates, and `expected` is the level that the step before led
+    to, (n,). The noise of the iterate y contains that of the measurements, whose standard deviation is s:
 
     - While σ ≥ s, the measured part of y is m plus white noise of variance σ² - s², which makes σ² with that of m.
     - When σ < s, m is a measurement of y with noise of variance s² - σ², and given y it tells nothing more of x. The
       estimate's measured part becomes (1 - κ) Mᵀx̂ + κ m with κ = σ² / s², and white noise of variance σ² - κ² s² makes
       σ² again. At a fixed σ this is Langevin dynamics of p(y | m), preconditioned by 1 - κ in the measured part.
 
-    Parameters
-    ----------
-    posterior : with a noise level.
-    x_hat, y : the denoiser's estimates and the iterates, (n, C, H, W).
-    expected : the level that the step before led to, (n,).
-    beta, h : the noise control and the step size.
-
-    Returns
-    -------
-    The estimates with their measured part weighed with the measurements, and σ_t with the measurements' own noise in y,
-    which d_t does not show, as it is expected: (n,).
-
     References
     ----------
     Kawar, Vaksman & Elad (2021), "SNIPS: Solving Noisy Inverse Problems Stochastically",
-    https://arxiv.org/abs/2105.14951; Wang, Yu & Zhang (2023), "Zero-Shot Image Restoration Using Denoising Diffusion
-    Null-Space Model", https://arxiv.org/abs/2212.00490
+    https://arxiv.org/abs/2105.14951
+    Wang, Yu & Zhang (2023), "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model",
+    https://arxiv.org/abs/2212.00490
     """
     share = posterior.share(expected)
     d = posterior.impose(x_hat, share) - y
@@ -168,9 +153,9 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
     """Estimate the image from the iterate and the measurements, add noise of the next lower level, and again.
 
     With y = x + σ n the estimate is E[x | y, m] (`Posterior.mean`). The recursion is that of DDNM, whose estimate has
-    its measured part replaced (`Posterior.replaced`) and leaves as it was what was not measured. How much the
-    difference matters is in docs/results.md. The recursion needs measurements: nothing else keeps the contrast of a
-    picture from fading, as a homogeneous prior likes every multiple of a picture equally.
+    its measured part replaced (`Posterior.replaced`) and leaves as it was what was not measured; docs/results.md says
+    how much the difference matters. The recursion needs measurements: nothing else keeps the contrast of a picture from
+    fading, as a homogeneous prior likes every multiple of a picture equally.
 
     As E[x | y, m] = y + σ² ∇ log p(y | m), with the derivative this is, at a fixed σ, Langevin dynamics with a step as
     large as can be. With `schedule.correlation` ½ it is the scheme of Leimkuhler & Matthews, for which a step of any
@@ -195,8 +180,9 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
     References
     ----------
     Wang, Yu & Zhang (2023), "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model",
-    https://arxiv.org/abs/2212.00490; Leimkuhler & Matthews (2013), "Rational Construction of Stochastic Numerical
-    Methods for Molecular Sampling", https://arxiv.org/abs/1203.5428
+    https://arxiv.org/abs/2212.00490
+    Leimkuhler & Matthews (2013), "Rational Construction of Stochastic Numerical Methods for Molecular Sampling",
+    https://arxiv.org/abs/1203.5428
     """
     levels, leads, (own, earlier) = schedule.sigmas(), schedule.leads(), schedule.mixing()
     if posterior.operator is None:

@@ -103,9 +103,8 @@ class Schedule:
     sigma_0, sigma_L : noise level of the first and of the last step.
     rho : a larger one spends more of the steps at low noise.
     correlation : of the noise of a step with the noise of the step before, 0 to ½. With 0 the samples have half of the
-        posterior's variance, however many evaluations there are, because a denoised image is an average and lacks the
-        spread of what it averages. With ½ their spread is that of a Gaussian posterior, up to a part that falls as
-        1 / evaluations (see `sample_fast`).
+        posterior's variance, however many evaluations there are, because a denoised image is an average. With ½ their
+        spread is that of a Gaussian posterior, up to a part that falls as 1 / evaluations (see `sample_fast`).
     antithetic : whether samples come in pairs whose noise is opposite at every step, the first with the second and so
         on (Hammersley & Morton 1956). Each sample is distributed as without; but in the average of a pair the errors
         cancel that are proportional to the noise, so that one pair comes as close to the posterior's mean as eight
@@ -121,8 +120,6 @@ class Schedule:
     --------
     >>> [round(level, 3) for level in Schedule(6).sigmas()]
     [1.0, 0.224, 0.01]
-    >>> Schedule(9, derivative_above=0.1).costs()
-    [2, 2, 2, 2, 1]
 
     References
     ----------
@@ -184,17 +181,16 @@ class Schedule:
     def sigmas(self) -> list[float]:
         """The levels, one for each step, falling; ValueError if a setting is out of range."""
         self.check()
-        spacings = (self.spacing(steps) for steps in itertools.count(1))
-        return max(itertools.takewhile(self._affords, spacings), key=len)
+
+        def affords(levels: Sequence[float]) -> bool:
+            return len(levels) + sum(level > self.derivative_above for level in levels) <= self.evaluations
+
+        return max(itertools.takewhile(affords, map(self.spacing, itertools.count(1))), key=len)
 
     def spacing(self, steps: int) -> list[float]:
         """The levels of so many steps."""
         levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
         return [float(level) for level in levels**self.rho]
-
-    def _affords(self, levels: Sequence[float]) -> bool:
-        """Whether the evaluations pay for a step at each of the levels."""
-        return len(levels) + sum(level > self.derivative_above for level in levels) <= self.evaluations
 
     def costs(self) -> list[int]:
         """The evaluations that each step takes: 2 with the denoiser's derivative, which the first ones use, else 1."""
