@@ -30,11 +30,12 @@ GRACE = "1"
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser that Playwright drives. It has a profile, so that code compiled for one page serves the next."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    # The shell is Chromium without windows, and takes a fifth less of the processor's time.
+    path = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
     if path is None:
         if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium: install Debian's package")
-        pytest.skip("there is no chromium: install Debian's package")
+            pytest.fail("REQUIRE_BROWSER=1, but there is no Chromium: install chromium-headless-shell")
+        pytest.skip("there is no Chromium: install chromium-headless-shell")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=1000 * PATIENCE)

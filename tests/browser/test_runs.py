@@ -54,9 +54,7 @@ def upload(page: Any, content: bytes, name: str = "mine.png") -> None:
     "address",
     [
         f"deblurring?blur=drawn&{QUICK}",
-        f"inpainting?missing=block&{QUICK}",
         f"inpainting?missing=pixels&keep=0.4&{QUICK}",
-        f"compressive_sensing?basis=dense&{QUICK}",
     ],
 )
 def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | None, address: str) -> None:
@@ -70,10 +68,10 @@ def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | Non
 
 
 def test_a_knob_moved_during_a_run_does_not_end_it(open_page: Callable[..., Any]) -> None:
-    page = open_page(f"deblurring?{LONG}")
+    page = open_page(f"inpainting?missing=pixels&{LONG}")
     press_run(page)
     page.get_by_text(UNDER_WAY).wait_for()
-    page.get_by_role("slider", name="Frequencies kept").focus()
+    page.get_by_role("slider", name="Pixels kept").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_url("**keep=0.2**")
     before = int(re.search(r"Evaluation (\d+)", page.get_by_text(UNDER_WAY).inner_text())[1])  # type: ignore[index]
@@ -85,7 +83,7 @@ def test_a_knob_moved_during_a_run_does_not_end_it(open_page: Callable[..., Any]
 
 
 def test_a_reload_in_the_middle_frees_the_worker(open_page: Callable[..., Any]) -> None:
-    page = open_page(f"deblurring?{LONG}")
+    page = open_page(f"inpainting?missing=block&{LONG}")
     press_run(page)
     page.get_by_text(UNDER_WAY).wait_for()
     page.goto(page.url.replace("evaluations=200", "evaluations=6"))
@@ -96,7 +94,7 @@ def test_a_reload_in_the_middle_frees_the_worker(open_page: Callable[..., Any]) 
 
 
 def test_two_tabs_take_turns(open_page: Callable[..., Any]) -> None:
-    first, second = open_page(f"deblurring?{LONG}"), open_page(f"deblurring?{QUICK}")
+    first, second = open_page(f"inpainting?missing=block&{LONG}"), open_page(f"inpainting?missing=block&{QUICK}")
     press_run(first)
     first.get_by_text(UNDER_WAY).wait_for()
     press_run(second)

@@ -55,7 +55,7 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., Any], screen
     shoot(page, screenshots, "structured-noise-scribble", whole=True)
 
 
-def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screenshots: Path | None) -> None:
+def test_methods_side_by_side(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page("structured_noise?steps=10&c=0.2", scheme="dark")
     wait_until_complete(page)
     for name in ("MLE with a GAN", "Bora et al."):
@@ -65,10 +65,5 @@ def test_methods_side_by_side_and_a_sweep(open_page: Callable[..., Any], screens
     for title in ("MAP", "Total variation"):
         page.get_by_text(re.compile(rf"^{title}: [\d.]+ dB, [\d.]+ s$")).wait_for()
     button.wait_for()  # it stands where Stop stood
-    curve = page.get_by_role("button", name="Draw the curve")
-    curve.click()
-    page.get_by_text(re.compile(r"Point \d of 5")).wait_for()
-    curve.wait_for()
-    page.locator("[role=figure][aria-label*='dB at 0.4']").wait_for()
     wait_until_complete(page)
     shoot(page, screenshots, "structured-noise-compared", whole=True)
