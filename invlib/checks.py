@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+SEEDS = 2**53
+"""Seeds are below this. JavaScript and `jq`, which write JSON with numbers of 64 bits, keep no more digits."""
+
 
 def check_positive(**parameters: float) -> None:
     """Raise a ValueError that names the first parameter that is not a positive number.
@@ -19,6 +22,20 @@ def check_positive(**parameters: float) -> None:
     for name, value in parameters.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed`; ValueError unless it is from 0 to 2⁵³ - 1, as on the command line, in JSON and on pages.
+
+    >>> check_seed(7)
+    7
+    >>> check_seed(2**64)
+    Traceback (most recent call last):
+    ValueError: seed must be a whole number of at least 0 and at most 9007199254740991
+    """
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"seed must be a whole number of at least 0 and at most {SEEDS - 1}")
+    return seed
 
 
 def check_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:

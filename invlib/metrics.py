@@ -22,6 +22,10 @@ LUMA = (65.481, 128.553, 24.966)
 """ITU-R BT.601: Y = 16 + 65.481 R + 128.553 G + 24.966 B for R, G, B in [0, 1]."""
 
 
+WINDOW = 7
+"""The side of the windows of structural similarity, in pixels: the default of scikit-image."""
+
+
 def psnr(image: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, as in the tables of Kadkhodaie & Simoncelli (2021): (batch,).
 
@@ -54,8 +58,9 @@ def psnr_all_channels(image: Tensor, truth: Tensor) -> Tensor:
 def ssim(image: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity with windows of 7×7, averaged over channels: (batch,).
 
-    The measure is that of Wang, Bovik, Sheikh & Simoncelli (2004), "Image Quality Assessment: From Error Visibility to
-    Structural Similarity", https://doi.org/10.1109/TIP.2003.819861.
+    It is NaN for images with a side under 7 pixels, as no window fits them. The measure is that of Wang, Bovik, Sheikh
+    & Simoncelli (2004), "Image Quality Assessment: From Error Visibility to Structural Similarity",
+    https://doi.org/10.1109/TIP.2003.819861.
 
     >>> truth = torch.eye(8)[None, None]
     >>> ssim(torch.cat([truth, 0.5 * truth]), truth)
@@ -214,6 +219,8 @@ def _decibels(difference: Tensor) -> Tensor:
 
 
 def _structural_similarity(image: Tensor, truth: Tensor, data_range: float) -> Tensor:
+    if min(image.shape[-2:]) < WINDOW:
+        return torch.full((len(image),), math.nan, dtype=torch.float64, device=image.device)
     pairs = zip(*(tensor.detach().cpu().numpy() for tensor in _pair(image, truth)), strict=True)
     scores = [structural_similarity(one, other, data_range=data_range, channel_axis=0) for one, other in pairs]
     return torch.from_numpy(np.array(scores, np.float64)).to(image.device)

@@ -15,6 +15,7 @@ Pages, commands and benchmarks all use it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import deepcopy
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from invlib import examples, images, scores
+from invlib.checks import check_seed
 from invlib.images import Picture, to_uint8
 from invlib.priors.flows import Flow
 from invlib.problems import linear, prior, structured
@@ -115,7 +117,7 @@ def settings(
     ValueError : a method that does not suit the problem, a setting that it lacks, or another seed than that with which
         the problem's noise was drawn, as the JSON of a run has one seed.
     """
-    seed = problem.seed if seed is None else seed
+    seed = check_seed(problem.seed if seed is None else seed)
     if problem.parameters.get("seed", seed) != seed:
         raise ValueError(f"a run has one seed: the problem was posed with {problem.seed}, got {seed}")
     name = method or next(iter(methods_for(problem)))
@@ -236,8 +238,23 @@ class Run:
         return settings.parameters.items() <= self.parameters.items()
 
     def to_json(self) -> Json:
-        """Everything needed to repeat the run, and its scores, as one JSON object."""
-        return self.parameters
+        """Everything needed to repeat the run, and its scores, as one JSON object; see `strict`."""
+        return dict(strict(self.parameters))
+
+
+def strict(value: Any) -> Any:
+    """A copy of a JSON value with null for numbers that are infinite or not a number, which JSON does not have.
+
+    A score is one of those where nothing was lost, so that PSNR is infinite, or where nothing was left to score.
+
+    >>> strict({"psnr": math.inf, "coverage": {"measured": math.nan}, "each": (1.5, 2)})
+    {'psnr': None, 'coverage': {'measured': None}, 'each': [1.5, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {name: strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Solving = Generator[Forming, None, Run]
@@ -529,6 +546,7 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
     ------
     ValueError : it is not the JSON of a run, or `picture` is not that of the run.
     """
+    run = upgraded(run)
     command, task, method = command_of(run), member(run, "task", str), member(run, "method", str)
     if task not in TASKS[command]:
         raise ValueError(f"{task!r} is not a task: choose one of {', '.join(TASKS[command])}")
@@ -561,11 +579,28 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
     return problem, settings(problem, method, values, prior=name, samples=samples, seed=seed)
 
 
+def upgraded(run: Any) -> Any:
+    """A run as version 0.1.0 wrote it, with knobs and settings side by side, in today's form.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(run, dict) or "command" in run:
+        return run
+    command = "sample" if str(run.get("task")) in TASKS["sample"] else "restore"
+    kind, method = TASKS[command].get(str(run.get("task"))), METHODS[command].get(str(run.get("sampler")))
+    if kind is None or method is None:
+        return run
+    knobs, settings = (
+        {each.name: run[each.key] for each in them if each.key in run} for them in (kind.knobs, method.knobs)
+    )
+    return {**run, "command": command, "method": run["sampler"], "knobs": knobs, "settings": settings}
+
+
 def command_of(run: Any) -> str:
     """The command that repeats a run; ValueError if it is not the JSON of a run."""
     if not isinstance(run, dict):
         raise ValueError("it is not a JSON object")
-    command = member(run, "command", str)
+    command = member(upgraded(run), "command", str)
     if command not in TASKS:
         raise ValueError(f"{command!r} is not a command that is repeated: it must be one of {', '.join(TASKS)}")
     return command

@@ -6,6 +6,7 @@ import copy
 import itertools
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,9 +62,14 @@ def on(module: Module, device: torch.device) -> Module:
 
 
 def set_threads(count: int | None = None) -> int:
-    """Use `count` CPU threads, by default OMP_NUM_THREADS or else one for each of `cores`, and return their number."""
+    """Use `count` CPU threads, by default OMP_NUM_THREADS or else one for each of `cores`, and return their number.
+
+    OpenMP's variable may be a list such as "4,2", with a number for each level of nesting. As OpenMP does, this takes
+    no notice of a value that is neither a list nor a positive number.
+    """
     if count is None:
-        count = int(os.environ.get("OMP_NUM_THREADS") or cores())
+        given = re.fullmatch(r"\s*(0*[1-9]\d{0,3})\s*(,.*)?", os.environ.get("OMP_NUM_THREADS", ""))
+        count = int(given[1]) if given else cores()
     torch.set_num_threads(max(1, count))
     return torch.get_num_threads()
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -396,6 +397,27 @@ def test_a_refused_connection_ends_at_once_and_a_cached_file_still_loads(
     assert same_function(checkpoints.load(REMOTE, dtype=torch.float32, device="cpu"), net)
     with pytest.raises(CheckpointError, match=r"did not answer .*check the network and HF_ENDPOINT"):
         checkpoints.load("hub:ann/priors/absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (ImportError("Using SOCKS proxy, but 'socksio' is not installed. Use pip."), "is not installed, so install it"),
+        (ValueError("Unknown scheme for proxy URL 'foo'"), "'foo', so check the proxy"),
+        (type("InvalidURL", (Exception,), {})("Invalid port: 'b'"), "Invalid port: 'b', so check the proxy"),
+    ],
+)
+def test_a_bad_proxy_is_told_in_a_sentence(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, raised: Exception, said: str
+) -> None:
+    """What the Hub client raises when HTTPS_PROXY or ALL_PROXY cannot be used."""
+
+    def fail(*arguments: object, **others: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(hub_client.client, "get_hf_file_metadata", fail)
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        checkpoints.load(REMOTE)
 
 
 def test_a_server_that_never_answers_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
+import os
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -411,6 +414,8 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
         ({"noise_level": None}, '"noise_level" is missing'),
         ({"estimate_noise": 0}, '"estimate_noise" must be a boolean'),
         ({"seed": "1"}, '"seed" must be a whole number'),
+        ({"seed": -1}, "seed must be a whole number of at least 0 and at most 9007199254740991"),
+        ({"seed": 2**64}, "seed must be a whole number of at least 0 and at most 9007199254740991"),
         ({"samples": 0}, "count must be at least 1"),
         ({"simulated": None}, '"simulated" is missing'),
         ({"fingerprint": None}, '"fingerprint" is missing'),
@@ -432,6 +437,20 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
 def test_a_run_that_cannot_be_replayed_is_refused_with_a_sentence(capsys, change, said):
     change_run(example_run(), change)
     assert said in refused(capsys, "restore", "--replay", "run.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_run_is_replayed_in_any_encoding_of_json_and_from_version_0_1(capsys, encoding):
+    first = example_run()
+    old = {**first, **first["knobs"], **first["settings"], "sampler": "fast", "derivative": 0.2, "common": 1.0}
+    for name in ("command", "knobs", "method", "settings", "derivative_above", "shared_above"):
+        old.pop(name, None)
+    Path("run.json").write_text("".join(json.dumps({**old, "samples": 1})), encoding=encoding)
+    row = run(capsys, "restore", "--replay", "run.json")
+    assert {name: row[name] for name in ("command", "method", "knobs", "samples", "seed")} == {
+        "command": "restore", "method": "fast", "knobs": {"factor": 4}, "samples": 1, "seed": 1,
+    }  # fmt: skip
+    assert row["settings"] == {**first["settings"], "derivative_above": 0.2}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[1]", b"null"])
@@ -540,7 +559,18 @@ def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, ar
         (["--task", "time-travel"], "--task"),
         (["--task", "super-resolution", "--samples", "0"], "--samples"),
         (["--task", "super-resolution", "--samples", "many"], "--samples"),
-        (["--task", "super-resolution", "--seed", "-1"], "--seed: expected a whole number of at least 0"),
+        (
+            ["--task", "super-resolution", "--seed", "-1"],
+            "--seed: expected a whole number of at least 0 and at most 9007199254740991",
+        ),
+        (
+            ["--task", "super-resolution", "--seed", str(2**64)],
+            "--seed: expected a whole number of at least 0 and at most",
+        ),
+        (
+            ["--task", "super-resolution", "--seed", "9" * 5000],
+            "--seed: expected a whole number of at least 0 and at most",
+        ),
         (["--task", "inpainting", "--box", "1,2,3"], "--box"),
         (["--task", "deblurring", "--motion", "9"], "--motion"),
     ],
@@ -552,3 +582,184 @@ def test_arguments_that_cannot_be_parsed_exit_with_2_and_one_sentence(capsys, ar
     error = capsys.readouterr().err
     assert said in error
     assert error.strip().count("\n") == 0
+
+
+# Among other programs
+
+ENLARGE = ("--task", "super-resolution", "--evaluations", 4)
+
+
+def strictly(text: str) -> dict:
+    """A JSON object without Infinity and NaN, which other programs do not read."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("sides", "arguments", "nothing"),
+    [
+        ((32, 32), (*ENLARGE, "--factor", 1, "--samples", 2), ("mean.psnr", "coverage.measured", "spread_skill")),
+        ((32, 32), ("--task", "random-pixels", "--keep", 1, *ENLARGE[2:]), ("input.psnr", "mean.psnr")),
+        ((32, 32), ("--task", "random-pixels", "--keep", 1, "--method", "tv"), ("result.psnr",)),
+        ((8, 9), (*ENLARGE, "--factor", 3), ("input.ssim", "mean.ssim")),
+        ((8, 9), (*ENLARGE, "--factor", 5, "--samples", 2), ("sample.ssim_paper", "mean.ssim")),
+    ],
+)
+def test_scores_that_are_no_numbers_are_null(capsys, sides, arguments, nothing):
+    images.save_image(torch.zeros(1, 1, *sides), "data/black.png")
+    for command in (["restore", "data/black.png"], ["bench", "restoration", "--data", "data"]):
+        assert main([*command, *map(str, arguments), "--json"]) == 0
+        row = strictly(capsys.readouterr().out)
+        for place in nothing:
+            value = row
+            for name in place.split("."):
+                value = value[name]
+            assert value is None, place
+
+
+def test_output_that_lacks_letters_is_escaped(monkeypatch):
+    images.save_image(examples.example("camera", side=16), "σ×.png")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert main(["restore", "σ×.png", *map(str, ENLARGE)]) == 0
+    assert rb"picture: \u03c3\xd7.png" in printed.getvalue()
+    with pytest.raises(SystemExit, match="0"):
+        main(["restore", "--help"])
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("arguments", [("weights", "list"), ("restore", "coffee.png", *ENLARGE, "--json")])
+def test_a_reader_that_has_left_is_no_error(capsys, picture, monkeypatch, stream, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(f"sys.{stream}", pipe)
+        assert main([*map(str, arguments)]) == 0
+    monkeypatch.undo()
+    captured = capsys.readouterr()
+    assert "error" not in captured.out + captured.err
+    assert (captured.out == "") == (stream == "stdout"), "the other stream says what it always says"
+
+
+def test_progress_never_goes_to_standard_output(capsys, picture, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)  # what Python makes of a closed one
+    assert run(capsys, "restore", picture, *ENLARGE)["evaluations"] == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_result_that_cannot_be_printed_is_not_lost(capsys, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["weights", "verify"]) == 2
+    error = capsys.readouterr().err
+    assert "bf-unet-color: ok" in error
+    assert error.strip().splitlines()[-1].startswith("error: standard output cannot be written (No space left")
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("file", "file is not a folder"),
+        ("file/below", "file/below is not a folder"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("taken", "is not a file"),
+        ("l" * 300, "cannot be written (File name too long)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["restore", "sample", "remove-noise"])
+def test_a_place_that_cannot_be_written_is_found_before_the_work(capsys, picture, monkeypatch, command, out, said):
+    Path("file").write_text("")
+    for name in ("coffee-1", "coffee-restored", "sample-1"):
+        Path("taken", f"{name}.png").mkdir(parents=True)
+    monkeypatch.setattr("invlib.runs.solve", lambda problem, settings: pytest.fail("it worked in vain"))
+    arguments = {"restore": [picture, *ENLARGE], "sample": [], "remove-noise": [picture, "--noise", "radial"]}
+    assert said in refused(capsys, command, *arguments[command], "--out", out)
+
+
+def test_the_other_outs_are_checked_as_well(capsys, tmp_path):
+    images.save_image(examples.example("camera", side=32), tmp_path / "data" / "set5" / "camera.png")
+    Path("file").write_text("")
+    for out in ("file/net.safetensors", "data"):
+        said = refused(capsys, "train", "denoiser", "--data", "data/set5", "--out", out, "--steps", 1)
+        assert "name another place with --out" in said
+        assert main(["bench", "table1", "--data", "data", "--methods", "tv", "--out", out]) == 2
+        error = capsys.readouterr().err
+        assert "name another place with --out" in error
+        assert "row 1" not in error
+
+
+def test_folders_of_an_out_are_made(capsys, picture):
+    assert Path(run(capsys, "restore", picture, *ENLARGE, "--out", "a/b/c")["files"][0]).parent == Path("a/b/c")
+
+
+def test_scores_outlive_pictures_that_cannot_be_written(capsys, picture):
+    Path("out", "coffee-mean.png").mkdir(parents=True)
+    assert main(["restore", str(picture), *map(str, ENLARGE), "--samples", "2", "--json"]) == 2
+    captured = capsys.readouterr()
+    row = strictly(captured.out)
+    assert row["mean"]["psnr"] > row["input"]["psnr"]
+    assert row["files"] == ["out/coffee-1.png", "out/coffee-2.png"]
+    assert captured.err.strip().splitlines()[-1] == f"error: {row['error']}"
+    assert row["error"].startswith("out/coffee-mean.png cannot be written")
+
+
+def test_a_row_outlives_a_full_disk(capsys, tmp_path, monkeypatch):
+    images.save_image(examples.example("coffee", side=32), tmp_path / "data" / "set5" / "coffee.png")
+
+    def full(row, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("invlib.experiments.rows.append", full)
+    assert main(["bench", "table1", "--data", "data", "--methods", "least-squares", "--json"]) == 2
+    captured = capsys.readouterr()
+    row = strictly(captured.out)
+    assert [each["method"] for each in row["rows"]] == ["least-squares"]
+    assert "table1.jsonl cannot be written (No space left on device)" in row["error"]
+    assert row["error"] in captured.err
+
+
+@pytest.fixture
+def flawed(tmp_path):
+    """Two pictures, one that is none, and one that was cut off."""
+    for name in ("chelsea", "coffee"):
+        images.save_image(examples.example(name, side=40), tmp_path / "flawed" / f"{name}.png")
+    Path("flawed", "broken.png").write_text("not a picture")
+    Path("flawed", "short.png").write_bytes(Path("flawed", "coffee.png").read_bytes()[:700])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("denoising", "--prior", "bf-unet-gray"),
+        ("restoration", *ENLARGE),
+        ("structured-noise", "--task", "radial", "--methods", "tv"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_broken_file_of_a_folder_is_reported_and_the_rest_goes_on(capsys, flawed, arguments):
+    name, *others = map(str, arguments)
+    assert main(["bench", name, "--data", "flawed", *others, "--json"]) == 0
+    captured = capsys.readouterr()
+    row = strictly(captured.out)
+    assert row["images"] == 2
+    assert len(row["left_out"]) == 2
+    for sentence, file in zip(row["left_out"], ("broken.png", "short.png"), strict=True):
+        assert file in sentence
+        assert sentence in captured.err
+    for good in ("chelsea", "coffee"):
+        Path("flawed", f"{good}.png").unlink()
+    assert main(["bench", name, "--data", "flawed", *others]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_picture_that_a_task_cannot_have_is_left_out(capsys, flawed):
+    images.save_image(examples.example("camera", side=16), "flawed/a.png")
+    arguments = ("bench", "restoration", "--data", "flawed", "--task", "inpainting", "--evaluations", 4)
+    row = run(capsys, *arguments, "--box", "2,2,20,20")
+    assert row["images"] == 2
+    assert "a.png is left out: box" in row["left_out"][0]
+    assert main([*map(str, arguments), "--box", "0,0,99,99"]) == 2
+    assert "error: box" in capsys.readouterr().err, "not that of the broken file"

@@ -190,3 +190,10 @@ def test_scores_are_taken_where_the_image_is():
     images, truth = noisy_pair(3)
     assert psnr(images.to("meta"), truth).is_meta
     assert psnr_all_channels(images.to("meta"), truth).is_meta
+
+
+@pytest.mark.parametrize("sides", [(6, 20), (20, 6), (1, 1)])
+def test_pictures_smaller_than_a_window_have_no_ssim(sides):
+    for score in (ssim, ssim_paper):
+        assert score(torch.zeros(2, 3, *sides), torch.zeros(1, 3, *sides)).isnan().tolist() == [True, True]
+        assert score(torch.zeros(1, 1, 7, 7), torch.zeros(1, 1, 7, 7)).tolist() == [1.0]

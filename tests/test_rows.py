@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -98,3 +99,10 @@ def test_a_file_of_something_else_is_refused_and_stays(tmp_path, content):
         list(run(bench.cells, path))
     assert path.read_bytes() == content
     assert bench.measured == []
+
+
+def test_figures_that_are_no_numbers_are_null_in_the_file_and_in_the_row(tmp_path):
+    cell = Cell({"experiment": "test"}, lambda watch: {"psnr": {"0.1": math.inf}, "each": [math.nan, 1.0]})
+    (row,) = run([cell], tmp_path / "rows.jsonl")
+    assert (row["psnr"], row["each"]) == ({"0.1": None}, [None, 1.0])
+    assert read(tmp_path / "rows.jsonl") == [row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from invlib import examples, images, runs
+from invlib import Posterior, examples, images, runs
 from invlib.cli import main
+from invlib.images import Picture
+from invlib.priors.denoisers import BFCNN
 from invlib.problems import linear, prior, structured
+from invlib.problems.forward import SignMeasurements
+from invlib.problems.noise import Gaussian, scatter
+from invlib.problems.operators import BlockAverage, DenseRows, Mask, StructuredRows
 from invlib.problems.spec import Problem
+from invlib.solvers.baselines import red
+from invlib.solvers.deep_baselines import deep_image_prior
+from invlib.solvers.samplers import sample_fast
+from invlib.solvers.schedules import Schedule
 from tests.small_priors import use_small_priors
 from tests.toy import TOY
 
@@ -174,3 +184,40 @@ def test_a_new_problem_is_one_operator_and_one_entry(
     assert command(capsys, "restore", *arguments[:3])["knobs"] == {"stride": 3}
     assert main(["restore", "camera.png", "--task", "inpainting", "--stride", "2"]) == 2
     assert "--stride does not belong to inpainting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", [-1, 2**53, 2**64, 2**200])
+def test_one_bound_of_seeds_is_for_everything_that_draws(seed: int) -> None:
+    picture, shape = examples.picture("camera", side=16), (1, 16, 16)
+    operator, sums = BlockAverage(shape, 4), torch.zeros(1, 16)
+    prior_of_nothing = BFCNN(1, depth=2, width=2)
+    code = Gaussian(torch.ones(shape)).sample
+    for draw in (
+        lambda: linear.pose("super-resolution", picture, seed=seed),
+        lambda: linear.pose("super-resolution", picture, noise_level=0.1, seed=seed),
+        lambda: structured.pose("radial", examples.subject(structured.FACES, "astronaut"), seed=seed),
+        lambda: runs.settings(linear.pose("inpainting", picture), seed=seed),
+        lambda: next(sample_fast(Posterior(prior_of_nothing, operator, sums), Schedule(4), seed=seed)),
+        lambda: Mask.random_pixels(shape, 0.5, seed),
+        lambda: StructuredRows(shape, 0.5, seed),
+        lambda: DenseRows(shape, 0.5, seed),
+        lambda: SignMeasurements(shape, 4, seed),
+        lambda: scatter((1, 64, 64), 1, seed=seed),
+        lambda: code(1, shape, seed),
+        lambda: next(deep_image_prior(operator, sums, seed=seed)),
+        lambda: next(red(operator, sums, denoiser=prior_of_nothing, seed=seed)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^seed must be a whole number of at least 0 and at most 9007199254740991$"
+        ):
+            draw()
+
+
+def test_the_json_of_a_run_is_strict() -> None:
+    problem = linear.pose("super-resolution", Picture("black", torch.zeros(1, 1, 16, 16), "black"), {"factor": 1})
+    run = solved(problem, given=FEW, samples=2)
+    assert run.parameters["mean"]["psnr"] == math.inf
+    again = json.loads(json.dumps(run.to_json(), allow_nan=False))
+    assert again["mean"]["psnr"] is None
+    assert again["coverage"]["measured"] is None
+    assert runs.read(again, problem.picture) == (problem, runs.settings(problem, given=FEW, samples=2))

@@ -11,7 +11,17 @@ from pathlib import Path
 from invlib import images, runs, scores
 from invlib.cli import remove_noise, restore
 from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, parse_count, parse_seed
-from invlib.cli.talk import Result, count_progress, every_second, readable_key, readable_row, say, show_count, watch
+from invlib.cli.talk import (
+    Result,
+    check_out,
+    count_progress,
+    every_second,
+    readable_key,
+    readable_row,
+    say,
+    show_count,
+    watch,
+)
 from invlib.experiments import rows as results
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
@@ -31,7 +41,7 @@ def add_to(commands: Commands) -> None:
     command = add(benches, "denoising", bench_denoising, "PSNR against noise level")
     command.add_argument("--prior", required=True)
     command.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=parse_seed, default=0)
     command = add(benches, "restoration", bench_restoration, "scores of a task, averaged over a folder")
     command.add_argument("--data", type=Path, required=True, help="folder of pictures")
     command.add_argument("--task", choices=list(linear.TASKS), required=True)
@@ -70,10 +80,19 @@ def add_to(commands: Commands) -> None:
 
 def bench_restoration(options: argparse.Namespace) -> Result:
     paths = images.list_images(options.data)
-    done = []
+    done: list[runs.Run] = []
+    failed: dict[Path, Exception] = {}
     for path in count_progress(paths, "picture", len(paths)):
-        problem, settings = restore.pose(options, Picture(path.name, images.load_image(path), path.stem))
-        done.append(watch(runs.solve(problem, settings)))
+        try:
+            problem, settings = restore.pose(options, Picture(path.name, images.load_image(path), path.stem))
+            done.append(watch(runs.solve(problem, settings)))
+        except (ValueError, MemoryError) as error:
+            failed[path] = error
+    if not done:
+        raise min(failed.values(), key=lambda error: isinstance(error, images.ImageError))  # a bad setting first
+    left_out = [f"{path.name} is left out: {error}" for path, error in failed.items()]
+    for sentence in left_out:
+        say(sentence)
     found = [run.scores for run in done if run.scores is not None]
     draws = METHODS["restore"][settings.method].draws
     return {
@@ -82,6 +101,7 @@ def bench_restoration(options: argparse.Namespace) -> Result:
         "noise_level": options.noise_level or 0.0,
         "estimate_noise": bool(options.estimate_noise),
         "images": len(done),
+        "left_out": left_out,
         "evaluations": sum(run.parameters["evaluations"] for run in done) / len(done),
         "seconds": round(sum(run.parameters["seconds"] for run in done) / len(done), 2),
         **(scores.summarise(found) if draws else scores.summarise_estimate(found)),
@@ -90,9 +110,11 @@ def bench_restoration(options: argparse.Namespace) -> Result:
 
 def bench_denoising(options: argparse.Namespace) -> Result:
     prior = checkpoints.load(options.prior)
-    total = len(images.list_images(options.data))
-    rows = list(count_progress(denoising(prior, options.data, seed=options.seed), "picture", total))
-    return {"prior": options.prior, "images": len(rows), "psnr": average(rows)}
+    paths, left_out = results.readable_images(options.data)
+    for sentence in left_out:
+        say(sentence)
+    rows = list(count_progress(denoising(prior, options.data, seed=options.seed), "picture", len(paths)))
+    return {"prior": options.prior, "images": len(rows), "left_out": left_out, "psnr": average(rows)}
 
 
 def bench_structured_noise(options: argparse.Namespace) -> Result:
@@ -113,6 +135,10 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
             raise ValueError(f"{flag(name)} and --sweep exclude one another for {options.task}: give one of them")
         knobs[name] = values
     task.complete({name: values[0] for name, values in knobs.items()}, options.task)
+    digits = task.pictures == structured.DIGITS  # in a single file
+    left_out = [] if digits else results.readable_images(options.data, options.count)[1]
+    for sentence in left_out:
+        say(sentence)
     truths = load_truths(options.task, options.data, options.count)
     rows = []
     for row in structured_noise(
@@ -127,7 +153,7 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
     ):
         say(readable_row(row))
         rows.append(row)
-    return {"task": options.task, "images": len(truths), "seed": options.seed, "rows": rows}
+    return {"task": options.task, "images": len(truths), "left_out": left_out, "seed": options.seed, "rows": rows}
 
 
 def bench_experiment(options: argparse.Namespace) -> Result:
@@ -135,12 +161,18 @@ def bench_experiment(options: argparse.Namespace) -> Result:
     plan = EXPERIMENTS[options.experiment](Options(**chosen))
     for sentence in plan.left_out:
         say(sentence)
+    check_out(options.out)
     rows: list[Result] = []
+    done = {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out, "rows": rows}
     for number, cell in enumerate(plan.cells, start=1):
         say(f"row {number} of {len(plan.cells)}: {readable_key(cell.key)}")
-        rows += results.run([cell], options.out, show_count)
+        try:
+            rows += results.run([cell], options.out, show_count)
+        except results.NotKept as error:
+            rows.append(error.row)
+            return {**done, "error": str(error)}
         say(readable_row(rows[-1]))
-    return {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out, "rows": rows}
+    return done
 
 
 EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods")

@@ -7,13 +7,14 @@ with exit status 2 and one sentence.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 
-from invlib import runtime
+from safetensors import SafetensorError
+
+from invlib import runs, runtime
 from invlib.cli import bench, remove_noise, restore, sample, train, weights
 from invlib.cli.options import Parser
-from invlib.cli.talk import readable
+from invlib.cli.talk import escape_what_cannot_be_printed, readable, say, tell
 from invlib.priors.checkpoints import CheckpointError
 
 COMMANDS = (sample, restore, remove_noise, train, bench, weights)
@@ -33,20 +34,24 @@ def build_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    escape_what_cannot_be_printed()
     options = build_parser().parse_args(arguments)
     try:
         runtime.set_threads()
         result = options.command(options)
-    except (ValueError, OSError, MemoryError, ImportError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError, ImportError, CheckpointError, SafetensorError) as error:
+        say(f"error: {error}")
         return 2
     except RuntimeError as error:
         if not runtime.is_out_of_memory(error):
             raise
-        print("error: not enough memory: use a smaller picture or fewer samples", file=sys.stderr)
+        say("error: not enough memory: use a smaller picture or fewer samples")
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped")
         return 130
-    print(json.dumps(result) if options.json else readable(result))
-    return 0
+    status = tell(json.dumps(runs.strict(result), allow_nan=False) if options.json else readable(result))
+    if "error" in result:  # after the work, which is not lost
+        say(f"error: {result['error']}")
+        return 2
+    return status

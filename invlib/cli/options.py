@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from invlib import images, runs
+from invlib.checks import SEEDS, check_seed
+from invlib.cli.talk import tell
 from invlib.images import Picture
 from invlib.problems.spec import KERNEL, MASK, Knob, Problem, flag
 from invlib.runs import Settings
@@ -24,6 +26,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def print_help(self, file: Any = None) -> None:
+        tell(self.format_help().rstrip())
 
 
 def add(commands: Commands, name: str, run: Callable[[argparse.Namespace], Any], about: str) -> Parser:
@@ -143,7 +148,7 @@ def read_run(options: argparse.Namespace, command: str) -> Any:
         if name not in {"command", "replay", "image", "out", "json"} and value is not None:
             raise ValueError(f"{flag(name)} does not go with --replay, which takes everything from the run's JSON")
     try:
-        run = json.loads(options.replay.read_text(encoding="utf-8-sig"))
+        run = json.loads(options.replay.read_bytes())  # UTF-8, 16 or 32, with or without a byte-order mark
     except OSError as error:
         raise ValueError(f"{options.replay} cannot be opened ({error.strerror}): name the JSON of a run") from error
     except (ValueError, RecursionError) as error:
@@ -195,9 +200,10 @@ def parse_count(text: str) -> int:
 
 
 def parse_seed(text: str) -> int:
-    if not 0 <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError("expected a whole number of at least 0")
-    return int(text)
+    try:
+        return check_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0 and at most {SEEDS - 1}") from error
 
 
 def parse_list(parse: Callable[[str], Item]) -> Callable[[str], list[Item]]:

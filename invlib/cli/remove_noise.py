@@ -22,7 +22,7 @@ from invlib.cli.options import (
     given,
     problem_of,
 )
-from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
 from invlib.images import Picture
 from invlib.problems import structured
 from invlib.problems.spec import DRAWING
@@ -73,15 +73,16 @@ def knobs_of_methods() -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> Result:
     picture, problem, settings = problem_of(options, "remove-noise", pose)
-    done = watch(runs.solve(problem, settings))
     assert isinstance(problem, StructuredProblem)
     assert problem.picture is not None
+    stem = Path(problem.picture.name).stem
+    check_out(options.out / f"{stem}-restored.png")
+    done = watch(runs.solve(problem, settings))
     shape = {}
     if picture is not None:
         resized = picture.image.shape[-2:] != problem.picture.image.shape[-2:]
         shape = {"picture_shape": list(picture.image.shape[1:]), "resized": resized}
-    files = write_pictures(pictures(done, problem, Path(problem.picture.name).stem), options.out)
-    return {**done.parameters, **shape, "files": files}
+    return {**done.parameters, **shape, **write_pictures(pictures(done, problem, stem), options.out)}
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProblem, Settings]:

@@ -20,7 +20,7 @@ from invlib.cli.options import (
     given,
     problem_of,
 )
-from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
 from invlib.images import Picture
 from invlib.problems import linear
 from invlib.problems.spec import Problem
@@ -75,10 +75,11 @@ def knobs_of_methods() -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> Result:
     _, problem, settings = problem_of(options, "restore", pose)
-    done = watch(runs.solve(problem, settings))
     assert problem.picture is not None
     stem = Path(problem.picture.name).stem
-    return {**done.parameters, "files": write_pictures(samples_by_name(done, stem), options.out)}
+    check_out(options.out / f"{stem}-1.png")
+    done = watch(runs.solve(problem, settings))
+    return {**done.parameters, **write_pictures(samples_by_name(done, stem), options.out)}
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settings]:

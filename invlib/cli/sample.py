@@ -19,7 +19,7 @@ from invlib.cli.options import (
     read_run,
     replaying,
 )
-from invlib.cli.talk import Result, samples_by_name, watch, write_pictures
+from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import prior
 from invlib.solvers.methods import METHODS, load_prior
@@ -50,11 +50,12 @@ def run(options: argparse.Namespace) -> Result:
             problem, "paper", given(options, OWNERS["paper"]), prior=name, samples=options.count or 1,
             seed=options.seed or 0,
         )  # fmt: skip
+    check_out(options.out / "sample-1.png")
     done = watch(runs.solve(problem, settings))
     pictures = samples_by_name(done, "sample")
     if len(done.samples) > 1:
         pictures["sheet"] = sheet(done.samples)
-    return {**done.parameters, "files": write_pictures(pictures, options.out)}
+    return {**done.parameters, **write_pictures(pictures, options.out)}
 
 
 def sheet(samples: list[np.ndarray]) -> np.ndarray:

@@ -1,12 +1,16 @@
-"""Talking to a person: progress on standard error, a result in lines, pictures in a folder."""
+"""Talking to a person or a program: progress on standard error, a result on standard output, pictures in a folder."""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,8 +21,41 @@ Item = TypeVar("Item")
 Result = dict[str, Any]
 
 
+def escape_what_cannot_be_printed() -> None:
+    """Make standard output print σ as \\u03c3, as standard error does, where its encoding lacks the letter."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to standard error. If its reader has left, or it is closed, the work goes on without a word."""
+    if sys.stderr is None:  # `print` would take standard output instead
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        mute(sys.stderr)
+
+
+def tell(text: str) -> int:
+    """Print a result to standard output, and return the exit status. It is 0 too if a reader such as `head` has left.
+
+    A result that cannot be printed, because the disk is full, goes to standard error, so that it is not lost.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        mute(sys.stdout)
+        if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is what Windows says of a closed pipe
+            say(f"{text}\nerror: standard output cannot be written ({error.strerror}), so it stands above")
+            return 2
+    return 0
+
+
+def mute(stream: TextIO) -> None:
+    """Send what a stream still holds, and all that follows, nowhere; else Python complains when it ends."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def every_second(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
@@ -73,7 +110,7 @@ def readable(result: Mapping[str, Any], indent: str = "") -> str:
     """A JSON object for people: a key for each line, objects indented, without what only programs read."""
     lines = []
     for key, value in result.items():
-        if key in {"history", "each", "calibration"} or value == {} or str(value).startswith("data:"):
+        if key in {"history", "each", "calibration", "error"} or value == {} or str(value).startswith("data:"):
             continue
         if isinstance(value, dict):
             lines += [f"{indent}{key}:", readable(value, indent + "  ")]
@@ -110,7 +147,8 @@ def readable_row(row: Result) -> str:
     if "psnr" in row:
         return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
     if "experiment" in row:
-        scores = [f"{part} {row[part]['psnr']:.2f} dB" for part in ("result", "sample", "mean") if part in row]
+        found = {part: row[part]["psnr"] for part in ("result", "sample", "mean") if part in row}
+        scores = [f"{part} {'no finite PSNR' if each is None else f'{each:.2f} dB'}" for part, each in found.items()]
         return f"{readable_key(row)}  images {row['images']}  {'  '.join(scores)}  {row['seconds']:.2f} s"
     chosen = " ".join(f"{name} {value:g}" for name, value in {**row["knobs"], **row["settings"]}.items())
     if "missing" in row:
@@ -122,18 +160,43 @@ def readable_row(row: Result) -> str:
     )
 
 
-def write_pictures(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
-    """Write pictures of 8 bits by name as PNG files, and return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
+def check_out(path: Path) -> None:
+    """Find out before the work whether a file can be written afterwards; the folders that it is in are made.
+
+    Raises
+    ------
+    ValueError : it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            path.open("r+b").close()
+        elif path.exists():
+            raise ValueError(f"{path} is not a file: name another place with --out")
+        else:
+            tempfile.NamedTemporaryFile(prefix=path.stem, suffix=path.suffix, dir=path.parent).close()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{path.parent} is not a folder: name another place with --out") from error
+    except OSError as error:
+        raise ValueError(unwritable(path, error)) from error
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror or error}): name another place with --out"
+
+
+def write_pictures(pictures: Mapping[str, np.ndarray], folder: Path) -> Result:
+    """Write pictures of 8 bits by name as PNG files: "files" and, if not all can be written, "error", a sentence."""
+    files: list[str] = []
     for name, picture in pictures.items():
         path = folder / f"{name}.png"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
         except OSError as error:
-            raise ValueError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+            return {"files": files, "error": unwritable(path, error)}
         files.append(str(path))
-    return files
+    return {"files": files}
 
 
 def samples_by_name(run: Run, stem: str) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from invlib.cli.options import Commands, Parser, add, add_group, parse_count
-from invlib.cli.talk import Result, say
+from invlib.cli.options import Commands, Parser, add, add_group, parse_count, parse_seed
+from invlib.cli.talk import Result, check_out, say
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import ARCHITECTURES
 from invlib.problems.spec import flag
@@ -25,7 +25,7 @@ OPTIMISATION: dict[str, dict[str, Any]] = {
     "learning_rate": {"type": float, "help": "at its peak (default %(default)s)"},
     "warmup": {"type": parse_count, "help": "steps in which the learning rate rises (default %(default)s)"},
     "ema": {"type": float, "help": "decay of the average of the weights (default %(default)s)"},
-    "seed": {"type": int},
+    "seed": {"type": parse_seed},
 }
 OPTIMIZER = {"choices": ("adamw", "muon")}
 
@@ -112,7 +112,10 @@ def train_gan(options: argparse.Namespace) -> Result:
 
 
 def state_file(options: argparse.Namespace) -> Path:
+    """The file beside --out that resumes the training; ValueError if one of the two cannot be written."""
     path: Path = options.out
+    check_out(path)
+    check_out(path.with_suffix(".state"))
     return path.with_suffix(".state")
 
 

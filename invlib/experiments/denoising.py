@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, weights
-from invlib.images import list_images, load_image
+from invlib.checks import check_seed
+from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, readable_images, weights
+from invlib.images import load_image
 from invlib.metrics import psnr_all_channels
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
@@ -22,19 +23,20 @@ def denoising(
 ) -> Iterator[dict[str, float]]:
     """Denoise every picture of a folder at every noise level.
 
-    Sizes are cropped to multiples of 8 and the noise is not clipped. PSNR is over all channels, in dB.
+    Sizes are cropped to multiples of 8 and the noise is not clipped. PSNR is over all channels, in dB. Pictures that
+    cannot be read are left out.
 
     Yields
     ------
     One row per picture: noise level (as text) to PSNR.
     """
     device = next(prior.parameters()).device
-    for path in list_images(folder):
+    for path in readable_images(folder)[0]:
         x = load_image(path, channels=prior.channels)
         x = x[..., : x.shape[-2] // 8 * 8, : x.shape[-1] // 8 * 8]
         row = {}
         for sigma in sigmas:
-            y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+            y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(check_seed(seed)))
             with torch.inference_mode():
                 x_hat = y - prior(y.to(device)).cpu()
             row[f"{sigma:g}"] = float(psnr_all_channels(x_hat, x))
@@ -61,19 +63,20 @@ def plan_denoisers(options: Options) -> Plan:
     if not found:
         raise ValueError(f"{options.data} has no folder {' or '.join(SETS)}: name the folder that holds it")
     cells = []
+    left_out = [f"{options.data} has no folder {name}, so its rows are left out" for name in SETS.keys() - found]
     for name, folder in found.items():
+        paths, unreadable = readable_images(folder)
+        left_out += unreadable
         for prior in SETS[name]:
             key = {
                 "experiment": "denoisers",
                 "set": name,
-                "images": len(list_images(folder)),
+                "images": len(paths),
                 "settings": {"sigmas": SIGMAS, "seed": 0},
                 **weights(prior),
             }
             cells.append(Cell(key, partial(measure, prior, folder)))
-    return Plan(
-        cells, [f"{options.data} has no folder {name}, so its rows are left out" for name in SETS.keys() - found]
-    )
+    return Plan(cells, left_out)
 
 
 def measure(prior: str, folder: Path, watch: Watch) -> Row:

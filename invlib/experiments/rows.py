@@ -11,13 +11,15 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from invlib import runtime
+from invlib.images import ImageError, list_images, load_image
 from invlib.priors import checkpoints
-from invlib.runs import Run, Solving
+from invlib.runs import Run, Solving, strict
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -110,14 +112,33 @@ def run(cells: Sequence[Cell], path: Path, watch: Watch = unwatched) -> Iterator
     Raises
     ------
     ValueError : the file is not one of rows.
+    NotKept : a row was measured, but it cannot be written.
     """
     rows = {row["id"]: row for row in read(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if cell.id not in rows:
-            rows[cell.id] = {**cell.key, "id": cell.id, **cell.measure(watch), **circumstances()}
-            append(rows[cell.id], path)
+            rows[cell.id] = strict({**cell.key, "id": cell.id, **cell.measure(watch), **circumstances()})
+            try:
+                append(rows[cell.id], path)
+            except OSError as error:
+                raise NotKept(
+                    f"{path} cannot be written ({error.strerror}): make room for it", rows[cell.id]
+                ) from error
         yield rows[cell.id]
+
+
+class NotKept(OSError):
+    """Raised when a row that was measured cannot be written to its file.
+
+    Attributes
+    ----------
+    row : the row.
+    """
+
+    def __init__(self, sentence: str, row: Row) -> None:
+        super().__init__(sentence)
+        self.row = row
 
 
 def read(path: Path) -> list[Row]:
@@ -154,9 +175,40 @@ def append(row: Row, path: Path) -> None:
     with path.open("ab+") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def readable_images(folder: Path, count: int | None = None) -> tuple[list[Path], list[str]]:
+    """The first `count` pictures of a folder that can be read, or all, and a sentence about each one left out.
+
+    Raises
+    ------
+    ImageError : as in `list_images`, or no picture can be read.
+    """
+    paths: list[Path] = []
+    left_out: list[str] = []
+    for path in list_images(folder):
+        if len(paths) == count:
+            break
+        if (trouble := trouble_with(path, path.stat().st_mtime_ns)) is None:
+            paths.append(path)
+        else:
+            left_out.append(f"{trouble}; it is left out")
+    if not paths:
+        raise ImageError(f"{folder} holds no picture that can be read: name another folder")
+    return paths, left_out
+
+
+@cache
+def trouble_with(path: Path, changed: int) -> str | None:
+    """Why a picture cannot be read; None if it can. It is read once for as long as it is not `changed`."""
+    try:
+        load_image(path)
+    except ImageError as error:
+        return str(error)
+    return None
 
 
 def weights(prior: str) -> Row:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invlib import images
+from invlib.experiments.rows import readable_images
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.problems.structured import DIGITS, TASKS, prepare
 from invlib.solvers.inversion import Iterate, collect
@@ -119,7 +120,7 @@ def average(scores: Tensor) -> float:
 
 
 def load_truths(task: str, folder: Path, count: int) -> Tensor:
-    """The first `count` pictures for a task, or as many as there are: (count, C, H, W).
+    """The first `count` pictures for a task that can be read, or as many as there are: (count, C, H, W).
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def load_truths(task: str, folder: Path, count: int) -> Tensor:
 
     Raises
     ------
-    ValueError : there are no pictures in the folder, or one cannot be read.
+    ValueError : there are no pictures in the folder, or none can be read.
     """
     kind = TASKS[task].pictures
     if kind == DIGITS:
@@ -137,5 +138,5 @@ def load_truths(task: str, folder: Path, count: int) -> Tensor:
         if not path.is_file():
             raise ValueError(f"{folder} has no {DIGITS_FILE}: name the folder of MNIST's idx files")
         return read_idx(path)[:count].float() / 255
-    paths = images.list_images(folder)[:count]
+    paths, _ = readable_images(folder, count)
     return torch.cat([prepare(images.load_image(path), kind) for path in paths])

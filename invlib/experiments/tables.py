@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,17 @@ import torch
 from torch import Tensor
 
 from invlib import images, runs, scores
-from invlib.experiments.rows import NO_WEIGHTS, Cell, Options, Plan, Row, Watch, finish_watched, weights
+from invlib.experiments.rows import (
+    NO_WEIGHTS,
+    Cell,
+    Options,
+    Plan,
+    Row,
+    Watch,
+    finish_watched,
+    readable_images,
+    weights,
+)
 from invlib.images import Picture
 from invlib.metrics import pooled_spread_skill
 from invlib.priors.denoisers import Denoiser
@@ -118,14 +129,16 @@ def plan_table(name: str, options: Options) -> Plan:
 
 
 def available(cases: Sequence[Case], options: Options) -> tuple[list[Case], list[str]]:
-    """The cases whose pictures are in the folder, and sentences about the others; ValueError if there are none."""
+    """The cases whose pictures are in the folder, and sentences about what is not; ValueError if there are none."""
     if options.data is None:
         raise ValueError("--data is required: name the folder that holds set5, set14 or set68")
     found = [case for case in cases if (options.data / case.pictures).is_dir()]
     missing = dict.fromkeys(case.pictures for case in cases if case not in found)
     if not found:
         raise ValueError(f"{options.data} has no folder {' or '.join(missing)}: name the folder that holds it")
-    return found, [f"{options.data} has no folder {name}, so its rows are left out" for name in missing]
+    unreadable = [readable_images(options.data / name)[1] for name in {case.pictures: 0 for case in found}]
+    left_out = [f"{options.data} has no folder {name}, so its rows are left out" for name in missing]
+    return found, [*left_out, *itertools.chain(*unreadable)]
 
 
 def table_cell(experiment: str, case: Case, method: str, options: Options) -> Cell:
@@ -179,9 +192,9 @@ def default_schedule(case: Case, count: int = 8) -> Row:
 
 
 def choose(case: Case, options: Options, *limits: int | None) -> list[Path]:
-    """Pictures of a case in name order, as many as the limits allow. A smaller choice is part of a larger one."""
+    """Readable pictures of a case in name order, within the limits. A smaller choice is part of a larger one."""
     assert options.data is not None  # `available` has seen to it
-    paths = images.list_images(options.data / case.pictures)
+    paths, _ = readable_images(options.data / case.pictures)
     count = min([len(paths), *(limit for limit in limits if limit is not None)])
     return [paths[index] for index in sorted(np.random.default_rng(0).permutation(len(paths))[:count])]
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invlib.checks import check_seed
+
 
 class Flow(nn.Module):
     """An invertible network between images and standard normal noise; subclasses implement `encode` and `decode`.
@@ -68,6 +70,7 @@ def standard_normal(count: int, dims: int, seed: int) -> Tensor:
     >>> torch.equal(standard_normal(2, 5, seed=1), standard_normal(3, 5, seed=1)[:2])
     True
     """
+    check_seed(seed)
     seeds = (np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] for index in range(count))
     return torch.stack([torch.randn(dims, generator=torch.Generator().manual_seed(int(number))) for number in seeds])
 

@@ -17,9 +17,6 @@ from huggingface_hub import constants, errors
 TIMEOUT = 3.0
 """Seconds that the Hub has to answer before a download is given up."""
 
-HUB_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)
-"""What the Hub client raises: for transport, disk, names and limits, and from its accelerated transfer."""
-
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read, trusted or written; the message is one sentence that says what to do."""
@@ -64,7 +61,7 @@ def fetch(source: HubFile, sha256: str | None) -> Path:
         path = Path(
             client.hf_hub_download(source.repo, source.filename, revision=source.revision, etag_timeout=TIMEOUT)
         )
-    except HUB_ERRORS as error:
+    except Exception as error:  # a bad proxy alone raises ImportError, ValueError or what only the transport knows
         raise CheckpointError(f"{source} could not be downloaded: {_explain(error)}") from error
     # The client compares sizes only.
     if not matches(path, sha256 or _etag(path)):
@@ -79,7 +76,7 @@ def upload(files: Mapping[str, Path], repo: str, message: str, *, private: bool 
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         return api.create_commit(repo, operations, commit_message=message).oid
-    except HUB_ERRORS as error:
+    except Exception as error:  # as in `fetch`
         raise CheckpointError(f"the files could not be pushed to {repo}: {_explain(error)}") from error
 
 
@@ -127,6 +124,11 @@ def _explain(error: Exception) -> str:
         case errors.HfHubHTTPError(response=response):
             return f"{constants.ENDPOINT} answered with status {response.status_code}"
         case errors.HTTPError():
-            return f"{constants.ENDPOINT} did not answer ({first_line(error)}), so check the network and HF_ENDPOINT"
-        case _:
+            advice = "check the network and HF_ENDPOINT, or the proxy"
+            return f"{constants.ENDPOINT} did not answer ({first_line(error)}), so {advice}"
+        case ImportError():  # "Using SOCKS proxy, but the 'socksio' package is not installed."
+            return f"{first_line(error).split('. ')[0]}, so install it or unset ALL_PROXY and HTTPS_PROXY"
+        case OSError() | RuntimeError():
             return first_line(error)
+        case _:
+            return f"{first_line(error)}, so check the proxy that HTTPS_PROXY or ALL_PROXY names"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from invlib.checks import check_shape
+from invlib.checks import check_seed, check_shape
 from invlib.problems.noise import Gaussian, NoiseModel
 
 Forward = Callable[[Tensor], Tensor]
@@ -42,6 +42,7 @@ class GaussianMeasurements(nn.Module):
         size = math.prod(check_shape(image_shape))
         if not 0 < size * count <= 2**27:
             raise ValueError(f"count must be from 1 to {2**27 // size} for an image of {size} numbers, got {count}")
+        check_seed(seed)
         matrix = torch.randn(size, count, generator=torch.Generator().manual_seed(seed)).div_(math.sqrt(count))
         self.register_buffer("matrix", matrix)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from invlib import images
-from invlib.checks import check_batch, check_one
+from invlib.checks import check_batch, check_one, check_seed
 from invlib.images import Picture
 from invlib.metrics import psnr, ssim, ssim_paper
 from invlib.problems.operators import (
@@ -333,7 +333,7 @@ def pose(
         operator = kind.operator(picture.image.shape[1:], **values)
         measurements = operator.measure(picture.image)
         if noise_level:
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(check_seed(seed))
             measurements = measurements + noise_level * torch.randn(measurements.shape, generator=generator)
     else:
         channels, height, width = picture.image.shape[1:]

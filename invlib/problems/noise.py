@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from invlib.checks import check_shape
+from invlib.checks import check_seed, check_shape
 from invlib.priors.flows import Flow, standard_normal
 
 
@@ -232,7 +232,7 @@ def scatter(image_shape: Sequence[int], count: int, size: tuple[int, int] = (28,
     channels, rows, columns = check_shape(image_shape)[0], image_shape[1] // size[0], image_shape[2] // size[1]
     if not 0 < count <= channels * rows * columns:
         raise ValueError(f"count must be from 1 to the {channels * rows * columns} digits that fit, got {count}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     height, width = image_shape[1] // rows, image_shape[2] // columns
     places = []
     for cell in torch.randperm(channels * rows * columns, generator=generator)[:count].tolist():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invlib.checks import check_batch, check_shape
+from invlib.checks import check_batch, check_seed, check_shape
 
 
 class LinearOperator(nn.Module, ABC):
@@ -187,7 +187,7 @@ class Mask(LinearOperator):
         """
         channels, height, width = check_shape(image_shape)
         kept = torch.zeros(1 if shared else channels, height, width, dtype=torch.bool)
-        kept.view(-1)[random_subset(kept.numel(), keep, torch.Generator().manual_seed(seed))] = True
+        kept.view(-1)[random_subset(kept.numel(), keep, torch.Generator().manual_seed(check_seed(seed)))] = True
         return cls(image_shape, kept)
 
     def measure(self, x: Tensor) -> Tensor:
@@ -424,7 +424,7 @@ class StructuredRows(LinearOperator):
 
     def __init__(self, image_shape: Sequence[int], keep: float, seed: int = 0) -> None:
         super().__init__(image_shape)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         self.register_buffer("signs", torch.randint(2, self.image_shape, generator=generator) * 2.0 - 1.0)
         self.register_buffer("chosen", random_subset(math.prod(self.image_shape), keep, generator))
         self.measurement_shape = (len(self.chosen),)
@@ -474,7 +474,7 @@ class DenseRows(LinearOperator):
 @lru_cache(maxsize=1)
 def orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
     """Orthonormalise the columns of a Gaussian matrix (size, count). The last result is cached, as it takes seconds."""
-    gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
+    gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(check_seed(seed)))
     return torch.linalg.qr(gaussian).Q.contiguous()
 
 

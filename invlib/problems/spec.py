@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from invlib import images
+from invlib.checks import check_seed
 from invlib.images import Picture
 
 ImageShape = Sequence[int]
@@ -241,6 +242,9 @@ class Problem(ABC):
 
     command: ClassVar[str]
     metrics: ClassVar[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {}
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ from skimage import restoration
 from torch import Tensor
 from torch.nn import functional as F
 
-from invlib.checks import check_positive, check_shape
+from invlib.checks import check_positive, check_seed, check_shape
 from invlib.priors.denoisers import Denoiser
 from invlib.problems.operators import LinearOperator
 
@@ -248,7 +248,7 @@ def red(
     seed : for the noise.
     """
     check_positive(steps=steps, sigma_0=sigma_0, sigma_L=sigma_L, step_size=step_size)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
 
     def correct(x: Tensor, sigma: float) -> Tensor:
         noisy = x + sigma * torch.randn(x.shape, generator=generator).to(x)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invlib import runtime
-from invlib.checks import check_positive
+from invlib.checks import check_positive, check_seed
 from invlib.priors.denoisers import Denoiser
 from invlib.problems.operators import LinearOperator
 
@@ -112,7 +112,7 @@ class _Picture:
         depth = min(self.DEPTH, int(math.log2(max(8, min(self.height, self.width)) / 4)))
         sides = [side + -side % 2**depth for side in (self.height, self.width)]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(check_seed(seed))
             last = nn.Conv2d(width, channels, 1)
             self.network = nn.Sequential(Scale(self.CODES, width, depth), last, nn.Sigmoid())
         self.device = device

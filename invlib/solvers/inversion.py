@@ -281,8 +281,6 @@ class _Descent:
 
         At z = 0, after batch normalisation, all rectifiers of a layer may be off, and the gradient is then 0.
         """
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, got {seed}")
         return standard_normal(len(self.measurements), dims, seed).to(self.device)
 
     def minimise(

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invlib.checks import check_seed
+
 
 class Streams:
     """White Gaussian noise for samples that run together.
@@ -18,7 +20,7 @@ class Streams:
 
     Parameters
     ----------
-    seed : at least 0; ValueError otherwise.
+    seed : as in `check_seed`; ValueError otherwise.
     count : of the samples, at least 1; ValueError otherwise.
     shape : (C, H, W) of a sample.
     device : where the noise is drawn.
@@ -30,8 +32,7 @@ class Streams:
     ) -> None:
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, got {seed}")
+        check_seed(seed)
         self.shape, self.device = tuple(shape), device
         self.mixing = None if mixing is None else mixing.to(device)
         streams = count if mixing is None else mixing.shape[1]

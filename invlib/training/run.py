@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from invlib import runtime
+from invlib.checks import check_seed
 from invlib.training.muon import Muon
 
 MUON_RATIO = 20
@@ -55,7 +56,7 @@ class Optimisation:
 
     def random(self, step: int, device: torch.device) -> torch.Generator:
         """The random numbers of a step."""
-        return torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
+        return torch.Generator(device).manual_seed((self.seed * 1_000_003 + step) % 2**64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Progress:
 def begin(recipe: Optimisation) -> torch.device:
     """Set PyTorch up for a training, and return the device that it runs on."""
     torch.set_flush_denormal(True)  # averages of vanished gradients become denormal, which is slow on a CPU
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(check_seed(recipe.seed))
     return runtime.default_device()
 
 

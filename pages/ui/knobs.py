@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from invlib import runs
+from invlib.checks import SEEDS
 from invlib.priors import checkpoints
 from invlib.problems.spec import Knob, Problem
 from invlib.runs import Settings
@@ -155,8 +156,8 @@ SEED = "Where the noise starts from: another seed gives other answers, the same 
 
 
 def seed(help: str = SEED) -> int:
-    address.remember("seed", 0, lambda seed: 0 <= seed < 2**31)
-    return st.number_input("Seed", 0, 2**31 - 1, key="seed", help=help)
+    address.remember("seed", 0, lambda seed: 0 <= seed < SEEDS)
+    return st.number_input("Seed", 0, SEEDS - 1, key="seed", help=help)
 
 
 def prior(titles: Mapping[str, str]) -> str:

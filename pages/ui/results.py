@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -92,16 +93,18 @@ def scores(run: Run) -> None:
     with st.grid(2, min_column_width=130, gap="small"):
         for name, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
             for part, of, about in parts:
-                value, gain = f"{part[name]:.{digits}f} {unit}".rstrip(), f"{part[name] - given[name]:+.{digits}f}"
-                st.metric(f"{name.upper()}{of}", value, gain, help=f"{about} Higher is better.")
+                value = f"{part[name]:.{digits}f} {unit}".replace("inf", "∞").replace("nan", "–").rstrip()
+                gain = part[name] - given[name]
+                gained = f"{gain:+.{digits}f}" if math.isfinite(gain) else None  # between exact pictures is none
+                st.metric(f"{name.upper()}{of}", value, gained, help=f"{about} Higher is better.")
     lines = [f"Gains are over the measured picture alone ({given['psnr']:.2f} dB, {given['ssim']:.3f})."]
-    if done.get("spread_skill") is not None:
+    if math.isfinite(done.get("spread_skill") or math.nan):
         right = expected_spread_skill(len(run.samples), bool(done["settings"].get("antithetic")))
         lines.append(
             f"The samples spread {done['spread_skill']:.2f} times as far as their average is from the truth; "
             f"{right:.3g} would be a perfect account of what is not known."
         )
-    if (cover := done.get("coverage")) is not None:
+    if (cover := done.get("coverage")) is not None and math.isfinite(cover["measured"]):
         lines.append(
             f"The truth lies within two standard deviations of the average for {cover['measured']:.0%} of the numbers "
             f"that were not measured; {cover['expected']:.0%} would be right for so few samples."
@@ -164,7 +167,7 @@ def curves(run: Run) -> None:
         figure = plots.score_curves(name.upper(), unit, samples, averages, given[name])
         alt = f"{name.upper()} of the average of the samples rises from {averages[0]:.3g} to {averages[-1]:.3g} {unit}"
         column.plotly_chart(figure, key=f"scores {name}", config=plots.CONFIG, alt=alt.rstrip())
-    if "calibration" in run.parameters:
+    if "calibration" in run.parameters and math.isfinite(run.parameters["coverage"]["measured"]):
         figure, cover = plots.calibration(**run.parameters["calibration"]), run.parameters["coverage"]
         alt = f"Of the numbers, {cover['measured']:.0%} are in the band that should hold {cover['expected']:.0%}"
         last.plotly_chart(figure, key="calibration", config=plots.CONFIG, alt=alt)
@@ -208,7 +211,7 @@ def downloads(run: Run) -> None:
         offer("Picture", ".png", "image/png", lambda: plain_png(picture))
         offer("All samples", ".zip", "application/zip", lambda: archive(run))
         offer("Animation", ".webp", "image/webp", lambda: animation(run))
-        offer("Settings", ".json", "application/json", lambda: json.dumps(run.parameters, indent=1).encode())
+        offer("Settings", ".json", "application/json", lambda: as_json(run).encode())
 
 
 def offer_download(name: str, label: str, suffix: str, kind: str, make: Callable[[], bytes]) -> None:
@@ -238,6 +241,10 @@ def animation(run: Run) -> bytes:
     return pixels.webp_animation(frames)
 
 
+def as_json(run: Run) -> str:
+    return json.dumps(run.to_json(), indent=1)
+
+
 def archive(run: Run) -> bytes:
     """A ZIP file of every picture of a run and of its JSON."""
     pictures = {f"sample-{number}": sample for number, sample in enumerate(run.samples, start=1)}
@@ -252,5 +259,5 @@ def archive(run: Run) -> bytes:
     with zipfile.ZipFile(buffer, "w") as file:
         for name, picture in pictures.items():
             file.writestr(f"{name}.png", plain_png(picture))
-        file.writestr("run.json", json.dumps(run.parameters, indent=1))
+        file.writestr("run.json", as_json(run))
     return buffer.getvalue()

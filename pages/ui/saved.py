@@ -111,7 +111,7 @@ def save(run: Run, folder: Path) -> None:
         exact = small and name in ("samples", "noise")
         Image.fromarray(np.concatenate(strip)).save(folder / f"{name}.webp", quality=quality, lossless=exact)
     states = [{"evaluations": frame.evaluations, "sigma": frame.sigma} for frame in frames]
-    parameters = {**run.parameters, "top": run.top, "frames": states}
+    parameters = {**run.to_json(), "top": run.top, "frames": states}
     (folder / "run.json").write_text(json.dumps(parameters, indent=1) + "\n")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +76,11 @@ def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..
     assert page.query_params["picture"] == "astronaut"
     assert page.query_params["seed"] == "0"
     assert page.query_params["prior"] == "bf-unet-color", "a grey prior cannot serve a colour picture"
+
+
+def test_a_page_takes_the_seeds_that_the_command_line_takes(open_page: Callable[..., AppTest]) -> None:
+    assert open_page(seed=str(2**53 - 1)).query_params["seed"] == str(2**53 - 1)
+    assert open_page(seed=str(2**53)).query_params["seed"] == "0"
 
 
 def test_defaults_are_one_click_away(open_page: Callable[..., AppTest]) -> None:
@@ -205,3 +212,30 @@ def test_downloads_hold_the_run() -> None:
         names, parameters = set(file.namelist()), json.loads(file.read("run.json"))
     assert names >= {"sample-1.png", "sample-4.png", "mean.png", "original.png", "measured.png", "run.json"}
     assert parameters == run.parameters
+
+
+def test_downloads_and_scores_of_an_exact_answer() -> None:
+    """PSNR is infinite, and no pixel is left to cover: JSON has null for both, and the page has no gain."""
+
+    def page() -> None:
+        from dataclasses import replace
+        from math import inf, nan
+
+        from pages.ui import results, saved
+
+        run = saved.load("super-resolution")
+        exact = {part: {"psnr": inf, "ssim": 1.0} for part in ("input", "sample", "mean")}
+        found = {"coverage": {"measured": nan, "expected": 0.9}, "spread_skill": nan}
+        results.scores(replace(run, parameters={**run.parameters, **exact, **found}))
+
+    at = AppTest.from_function(page).run()
+    assert not at.exception
+    assert [(each.value, each.delta) for each in at.metric][:2] == [("∞ dB", ""), ("∞ dB", "")]
+    assert "nan" not in at.caption[-1].value
+
+    run = saved.load("super-resolution")
+    run = replace(run, parameters={**run.parameters, "mean": {"psnr": math.inf}, "spread_skill": math.nan})
+    with zipfile.ZipFile(io.BytesIO(results.archive(run))) as file:
+        for text in (file.read("run.json").decode(), results.as_json(run)):
+            assert json.loads(text)["mean"] == {"psnr": None}
+            assert json.loads(text)["spread_skill"] is None
