@@ -14,6 +14,7 @@ st.set_page_config(page_title="Inverse problems with a denoiser", page_icon=str(
 
 HOME = "super_resolution"
 PAGES = {
+    "denoising": ("Denoising", "auto_fix_high", "Take the noise off a picture, and see how strong it was."),
     HOME: (
         "Super-resolution",
         "zoom_in",

@@ -20,7 +20,8 @@ from invlib.priors.flows import Flow
 from invlib.priors.gans import Generator
 from invlib.problems.operators import BlockAverage, Blur, DenseRows, LinearOperator, LowPass, Mask, StructuredRows
 from invlib.problems.spec import Knob
-from invlib.solvers.posterior import Posterior, estimate_noise
+from invlib.solvers.noise_level import estimate_noise
+from invlib.solvers.posterior import Posterior
 from invlib.solvers.restoration import Restoration, posterior_mean, restore, sample
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor
+
+MOST_STEPS = 10**6
+"""How many steps an iteration may take."""
 
 SEEDS = 2**53
 """Seeds are below this. JavaScript and `jq`, which write JSON with numbers of 64 bits, keep no more digits."""
@@ -20,22 +25,51 @@ def check_positive(**parameters: float) -> None:
     ValueError: sigma must be a positive number, got -0.1
     """
     for name, value in parameters.items():
-        if not (math.isfinite(value) and value > 0):
+        if not (isinstance(value, Real) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a positive number, got {value}")
 
 
-def check_seed(seed: int) -> int:
-    """Return `seed`; ValueError unless it is from 0 to 2⁵³ - 1, as on the command line, in JSON and on pages.
+def check_whole(least: int, most: int, **parameters: int) -> None:
+    """Raise a ValueError that names the first parameter that is not a whole number from `least` to `most`.
 
-    >>> check_seed(7)
-    7
-    >>> check_seed(2**64)
+    >>> check_whole(1, 100, count=10**9)
     Traceback (most recent call last):
-    ValueError: seed must be a whole number of at least 0 and at most 9007199254740991
+    ValueError: count must be a whole number from 1 to 100, got 1000000000
     """
-    if not 0 <= seed < SEEDS:
-        raise ValueError(f"seed must be a whole number of at least 0 and at most {SEEDS - 1}")
+    for name, value in parameters.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value}")
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed; ValueError unless it is from 0 to 2⁵³ - 1, as on the command line, in JSON and on pages."""
+    check_whole(0, SEEDS - 1, seed=seed)
     return seed
+
+
+def check_measurements(
+    measurements: Tensor, shape: tuple[int, ...] | None = None, pictures: int | None = None
+) -> Tensor:
+    """Return measurements without their gradient; ValueError unless a solver can work with them.
+
+    Parameters
+    ----------
+    measurements : float32 or float64, finite, (batch, ...) with a batch of at least 1.
+    shape : of the measurements of one picture, which is required if it is given.
+    pictures : how many pictures there must be, if that is given.
+    """
+    if not isinstance(measurements, Tensor) or measurements.dtype not in (torch.float32, torch.float64):
+        kind = getattr(measurements, "dtype", type(measurements).__name__)
+        raise ValueError(f"the measurements must be a tensor of torch.float32, got {kind}: convert them with .float()")
+    got = tuple(measurements.shape)
+    if shape is not None and (got[1:] != shape or pictures not in (None, got[0])):
+        expected = ", ".join(str(size) for size in (pictures or "B", *shape))
+        raise ValueError(f"the measurements must have the shape ({expected}), and theirs is {got}")
+    if not got or not measurements.numel():
+        raise ValueError(f"the measurements must be (batch, ...) with at least one number, and their shape is {got}")
+    if not bool(torch.isfinite(measurements).all()):
+        raise ValueError("the measurements hold numbers that are not finite")
+    return measurements.detach()
 
 
 def check_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -30,8 +30,10 @@ from torch import Tensor
 from invlib import examples, images, scores
 from invlib.checks import check_seed
 from invlib.images import Picture, to_uint8
+from invlib.priors.denoisers import Denoiser
 from invlib.priors.flows import Flow
-from invlib.problems import linear, prior, structured
+from invlib.problems import denoising, linear, prior, structured
+from invlib.problems.denoising import DenoisingProblem
 from invlib.problems.forward import noise_log_prob
 from invlib.problems.linear import LinearProblem, LinearTask
 from invlib.problems.linear import pose as pose
@@ -39,7 +41,7 @@ from invlib.problems.spec import Problem, Task, check_kind, decode, member
 from invlib.problems.structured import StructuredProblem
 from invlib.scores import Scores
 from invlib.solvers.methods import METHODS, Estimate, Method, find, load_prior, methods_for, sampling_defaults
-from invlib.solvers.posterior import estimate_noise
+from invlib.solvers.noise_level import NoiseSeen, estimate_noise, noise_level
 
 FRAMES = 24
 """The most states of a run that are kept for its trajectory."""
@@ -50,11 +52,20 @@ FRAME_SIDE = 256
 Json = dict[str, Any]
 
 TASKS: dict[str, Mapping[str, Task]] = {
+    "denoise": denoising.TASKS,
     "restore": linear.TASKS,
     "sample": prior.TASKS,
     "remove-noise": structured.TASKS,
 }
 """The command that poses and replays a kind of problem -> the kinds, by name."""
+
+
+POSE: dict[str, Callable[..., Problem]] = {
+    "denoise": denoising.pose,
+    "restore": linear.pose,
+    "remove-noise": structured.pose,
+}
+"""The command of a kind of problem -> the function that poses it with a picture."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,7 @@ class Forming:
     progress : from 0 to 1.
     history : what the run's JSON will have, so far.
     images : the samples' estimates as they stand, (count, C, H, W); None before the first step.
-    noise : the noise found, in 8 bits; None for linear problems, and before the first step.
+    noise : the noise found, or the map of its level, in 8 bits; None for other problems, and before the first step.
     remaining : seconds to go, estimated; None before the first step.
     """
 
@@ -205,6 +216,7 @@ class Run:
     frames : states from first to last.
     noise_found, noise_true : against structured noise the noise that was found and, where it is known, that which was
         put in: black is -`noise_top`, grey is none, white `noise_top`.
+    noise_map : for denoising the noise level from place to place, (H, W): black is none, white `noise_top`.
     scores : with the metrics of the problem, not rounded; None if the truth is not known.
     saved : whether it was not made by the visitor but came with the project.
     """
@@ -220,9 +232,15 @@ class Run:
     frames: list[Frame]
     noise_found: np.ndarray | None = None
     noise_true: np.ndarray | None = None
+    noise_map: np.ndarray | None = None
     noise_top: float = 1.0
     scores: Scores | None = field(default=None, repr=False)
     saved: bool = False
+
+    @property
+    def noise(self) -> np.ndarray | None:
+        """The noise that was found, or the map of its level."""
+        return self.noise_found if self.noise_map is None else self.noise_map
 
     @property
     def error(self) -> np.ndarray | None:
@@ -282,8 +300,11 @@ def solve(problem: Problem, settings: Settings) -> Solving:
     yield Forming()
     method = method_of(problem, settings)
     network: Any = None if method.prior is None or settings.prior is None else load_prior(settings.prior, method.prior)
-    if isinstance(problem, LinearProblem) and problem.estimate_noise:
-        level = estimate_noise(network, problem.operator, problem.measurements, seed=settings.seed)
+    if type(problem) is LinearProblem and problem.estimate_noise and method.prior is Denoiser:
+        if problem.seen is None:
+            level = estimate_noise(network, problem.operator, problem.measurements, seed=settings.seed)
+        else:
+            level = noise_level(network, problem.seen, seed=settings.seed)
         problem = replace(problem, noise_estimate=level)
     recorder = Recorder(problem, network, method.length(settings.values))
     progress = Progress(method, settings)
@@ -295,6 +316,7 @@ def solve(problem: Problem, settings: Settings) -> Solving:
         remaining = (time.perf_counter() - started) * (1 - done) / done
         yield Forming(done, deepcopy(recorder.history), estimate.images, recorder.noise, remaining)
     found = estimate.images.cpu()  # waits for the device
+    del estimates  # a sampler's iterates may be large
     return summarise(
         problem, settings, method, replace(estimate, images=found), recorder, time.perf_counter() - started
     )
@@ -337,6 +359,7 @@ class Recorder:
         self.history: dict[str, Any] = {}
         self.frames: list[Frame] = []
         self.noise: np.ndarray | None = None
+        self.noise_top = 1.0
         self._stride = 1
         self._steps = None if length is None or not isinstance(problem, StructuredProblem) else frame_steps(length)
         self._densities = Densities(problem, network) if isinstance(problem, StructuredProblem) else None
@@ -347,15 +370,17 @@ class Recorder:
             self.history.setdefault(name, []).append(round(value, 5))
         if not self._keeps(estimate):
             return
+        if estimate.noise is not None and self.noise is None:
+            self.noise, self.noise_top = noise_map(estimate.noise)
         if self._densities is not None:
             # Seldom, because the densities may cost as much as a third of a step.
             self.noise = self._densities.found(estimate)
             self.history["truth"] = self._densities.truth
-        denoised = thinned(to_uint8(estimate.images[0]))
+        denoised = to_uint8(thinned(estimate.images[0]))
         noisy = denoised
         if estimate.noisy is not None:
-            noisy = thinned(to_uint8(estimate.noisy[0]))
-        elif self.noise is not None:
+            noisy = to_uint8(thinned(estimate.noisy[0]))
+        elif self._densities is not None and self.noise is not None:
             noisy = self.noise
         self.frames.append(Frame(estimate.evaluations, estimate.measures.get("sigma", 0.0), noisy, denoised))
 
@@ -429,10 +454,17 @@ def noise_levels(delta: Tensor, top: float) -> np.ndarray:
     return to_uint8(grey)
 
 
-def thinned(picture: np.ndarray, longest: int = FRAME_SIDE) -> np.ndarray:
-    """Every second pixel, or third... so that the longest side is at most `longest`; averaging would hide noise."""
-    step = -(-max(picture.shape[:2]) // longest)
-    return picture[::step, ::step]
+def noise_map(seen: NoiseSeen) -> tuple[np.ndarray, float]:
+    """The noise level from place to place in 8 bits, (H, W), and the level that is white."""
+    levels = seen.map()[0, 0].cpu().numpy()
+    top = round(max(0.01, float(np.quantile(levels, 0.995))), 4)
+    return quantised(levels, top), top
+
+
+def thinned(image: Tensor, longest: int = FRAME_SIDE) -> Tensor:
+    """Every second pixel (..., H, W), or third... so that no side exceeds `longest`; averaging would hide noise."""
+    step = -(-max(image.shape[-2:]) // longest)
+    return image[..., ::step, ::step]
 
 
 def distance(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -455,6 +487,8 @@ def summarise(
         "evaluations": last.evaluations,
         "seconds": round(seconds, 2),
         **({} if last.skipped is None else {"skipped": last.skipped}),
+        **{name: round(value, 5) for name, value in last.found.items()},
+        **({"noise_top": recorder.noise_top} if last.noise is not None else {}),
         "outcome": last.outcome,
         "history": recorder.history,
     }
@@ -483,13 +517,15 @@ def summarise(
         std=quantised(std, top),
         top=top,
         frames=recorder.frames,
-        **noise_pictures(problem, recorder.noise),
+        **noise_pictures(problem, recorder.noise, recorder.noise_top),
         scores=scored,
     )
 
 
-def noise_pictures(problem: Problem, found: np.ndarray | None) -> dict[str, Any]:
-    """The fields of a `Run` about structured noise."""
+def noise_pictures(problem: Problem, found: np.ndarray | None, top: float = 1.0) -> dict[str, Any]:
+    """The fields of a `Run` about noise: that which was found, or of denoising the map of its level up to `top`."""
+    if isinstance(problem, DenoisingProblem):
+        return {"noise_map": found, "noise_top": top}
     if not isinstance(problem, StructuredProblem):
         return {}
     delta, top = problem.posed.delta, noise_top(problem)
@@ -551,7 +587,7 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
     if task not in TASKS[command]:
         raise ValueError(f"{task!r} is not a task: choose one of {', '.join(TASKS[command])}")
     kind = TASKS[command][task]
-    knobs = decode(kind.knobs, member(run, "knobs", dict), all_of_them=not kind.exclusive)
+    knobs = decode(kind.knobs, member(run, "knobs", dict), kind.exclusive)
     seed, samples = member(run, "seed", int), member(run, "samples", int)
     problem: Problem
     if command == "sample":
@@ -569,12 +605,11 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
                 f"{picture.name} is not the picture of the run: name that one as IMAGE (the ZIP of a run holds it as "
                 "picture.png)"
             )
-        pose_it = linear.pose if command == "restore" else structured.pose
-        problem = pose_it(task, replace(picture, image=image), knobs, simulated=simulated, seed=seed, **noise)
+        problem = POSE[command](task, replace(picture, image=image), knobs, simulated=simulated, seed=seed, **noise)
     if method not in METHODS[command]:
         raise ValueError(f"{method!r} is not a method: it must be one of {', '.join(METHODS[command])}")
     chosen = METHODS[command][method]
-    values = decode(chosen.knobs, member(run, "settings", dict), all_of_them=True)
+    values = decode(chosen.knobs, member(run, "settings", dict))
     name = None if chosen.prior is None else member(run, "prior", str)
     return problem, settings(problem, method, values, prior=name, samples=samples, seed=seed)
 
@@ -588,8 +623,9 @@ def upgraded(run: Any) -> Any:
         return run
     command = "sample" if str(run.get("task")) in TASKS["sample"] else "restore"
     kind, method = TASKS[command].get(str(run.get("task"))), METHODS[command].get(str(run.get("sampler")))
-    if kind is None or method is None:
+    if kind is None or method is None or run.get("noise_level"):  # which was in other units
         return run
+    run = {"downsampling": "box", "circular": True, **run}  # there was no other way
     knobs, settings = (
         {each.name: run[each.key] for each in them if each.key in run} for them in (kind.knobs, method.knobs)
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
+import inspect
 import itertools
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +18,53 @@ import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def _own_defaults() -> Iterator[None]:
+    dtype = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        if dtype != torch.float32:
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        yield
+
+
+def own_defaults(function: Function) -> Function:
+    """Make a function or generator run in float32, on the CPU and outside inference mode, where it says nothing else.
+
+    A program may have other defaults. They would change what is drawn for a seed, and tensors that are made in
+    inference mode can never be used with gradients. The program's defaults are back at every return and every yield.
+
+    >>> own_defaults(lambda: torch.zeros(1).dtype)()
+    torch.float32
+    """
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def run(*arguments: Any, **keywords: Any) -> Iterator[Any]:
+            generator = function(*arguments, **keywords)
+            while True:
+                with _own_defaults():
+                    try:
+                        value = next(generator)
+                    except StopIteration:
+                        return
+                yield value
+    else:
+
+        @functools.wraps(function)
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            with _own_defaults():
+                return function(*arguments, **keywords)
+
+    return run  # type: ignore[return-value]
 
 
 def default_device() -> torch.device:
@@ -55,10 +105,17 @@ def prepare(module: Module, device: torch.device | str | None = None, dtype: tor
     return module.eval().requires_grad_(False)
 
 
-def on(module: Module, device: torch.device) -> Module:
-    """Return `module` if all its tensors are on `device`, else a copy there; the caller's module is never moved."""
+def on(module: Module, device: torch.device | None = None) -> Module:
+    """Return `module` if all its tensors are on `device` and can be used with gradients, else a copy that is.
+
+    Without a device it stays where it is, and the caller's module is never moved. Tensors that were made in inference
+    mode cannot be used with gradients.
+    """
     held = itertools.chain(module.parameters(), module.buffers())
-    return module if all(tensor.device == device for tensor in held) else copy.deepcopy(module).to(device)
+    if all(device in (None, tensor.device) and not tensor.is_inference() for tensor in held):
+        return module
+    with torch.inference_mode(False):
+        return copy.deepcopy(module).to(device)
 
 
 def set_threads(count: int | None = None) -> int:
@@ -121,7 +178,7 @@ class Batched:
         self.function = function
         self.size: int | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()  # and not inference mode, whose tensors can never be used with gradients
     def __call__(self, images: Tensor, *arguments: Any) -> Tensor:
         """Return `function(images, *arguments)`, from images (batch, C, H, W) to a tensor (batch, ...)."""
         if self.size is None:
@@ -129,7 +186,8 @@ class Batched:
         while True:
             size = min(self.size, len(images))
             try:
-                return torch.cat([self.function(part, *arguments) for part in images.split(size)])
+                parts = [self.function(part, *arguments) for part in images.split(size)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)  # which would copy a single one
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -8,19 +8,17 @@ import torch
 from streamlit.delta_generator import DeltaGenerator
 
 from invlib.problems import linear
+from invlib.problems.operators import FramedBlur
 from pages.ui import knobs, page, picture, saved
 from pages.ui.components import draw
 from pages.ui.linear import frequencies
 from pages.ui.stage import Request
 
 TASK = "deblurring"
-KEEP, GAUSSIAN, *_ = linear.TASKS[TASK].knobs
-WORDS = {
-    "low-pass": "They are its lowest frequencies; all finer detail is lost.",
-    "gaussian": "They are the frequencies that the blur left some trace of.",
-    "motion": "They are the frequencies that the streak left some trace of; it wipes out whole bands.",
-    "drawn": "They are the frequencies that the drawn blur left some trace of.",
-}
+KEEP, GAUSSIAN, *_, CIRCULAR = linear.TASKS[TASK].knobs
+LOW_PASS = "They are its lowest frequencies; all finer detail is lost."
+FRAMED = "Each is an average over the shape of the blur, which reaches beyond the frame."
+WRAPPED = "They are the frequencies that the blur left some trace of."
 
 KERNEL_SIDE = 31  # of a drawn blur, in pixels
 SQUIGGLE: list[draw.Stroke] = [{"points": [[7, 22], [9, 9], [16, 7], [19, 14], [15, 21], [24, 23]], "brush": 2}]
@@ -63,9 +61,17 @@ def ask(board: DeltaGenerator) -> page.Asked:
     chosen, blurred = blur()
     with place:
         shown = picture.pick(longest=page.LONGEST, names=saved.pictures(TASK))
-    problem = linear.pose(TASK, shown, blurred, simulated=mode == "blur")
-    tiles = (frequencies(problem),)
-    return Request(problem, knobs.settings(problem), WORDS[chosen["blur"]], tiles=tiles), {"mode": mode, **chosen}, True
+    simulated = mode == "blur"
+    with st.expander("Noise and edges", icon=":material/blur_on:"):
+        setting, noise = knobs.noise(simulated=simulated)
+        if chosen["blur"] != "low-pass":
+            blurred["circular"] = chosen["circular"] = knobs.widget(CIRCULAR)
+    problem = linear.pose(TASK, shown, blurred, simulated=simulated, **noise)
+    framed = isinstance(problem.operator, FramedBlur)
+    words = FRAMED if framed else LOW_PASS if chosen["blur"] == "low-pass" else WRAPPED
+    tiles = () if framed else (frequencies(problem),)
+    request = Request(problem, knobs.settings(problem), words, tiles=tiles)
+    return request, {"mode": mode, **chosen, **setting}, True
 
 
 page.show(

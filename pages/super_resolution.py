@@ -9,7 +9,15 @@ from pages.ui import knobs, page, picture
 from pages.ui.stage import Request
 
 TASK = "super-resolution"
-(FACTOR,) = linear.TASKS[TASK].knobs
+FACTOR, WAY = linear.TASKS[TASK].knobs
+MADE = {
+    "box": "Each is the average of a block of {0}×{0} pixels.",
+    "bicubic": "A bicubic filter made the picture {0} times smaller.",
+    "lanczos": "A Lanczos filter made the picture {0} times smaller.",
+    "nearest": "Each is the pixel in the middle of a block of {0}×{0} pixels.",
+    "stride": "Each is the first pixel of a block of {0}×{0} pixels.",
+}
+"""The ways in which a picture is made small, in words."""
 
 LONGEST_RESULT = 768
 """The longest side of an enlarged picture, in pixels. A run of it takes a minute or two on two processor cores."""
@@ -22,6 +30,7 @@ def ask(board: DeltaGenerator) -> page.Asked:
         {"degrade": "Degrade and score", "enlarge": "Enlarge my picture"},
         help="Degrade a clean picture and see how close the answer comes to it; or enlarge a small one.",
     )
+    simulated = mode == "degrade"
     place = st.container()  # the picture comes first, but how large it may be depends on the factor
     factor = knobs.widget(FACTOR)
     with place:
@@ -29,9 +38,12 @@ def ask(board: DeltaGenerator) -> page.Asked:
             chosen = picture.pick(longest=LONGEST_RESULT // factor, side=examples.EXAMPLE_SIDE // 4, small=True)
         else:
             chosen = picture.pick(longest=page.LONGEST)
-    problem = linear.pose(TASK, chosen, {"factor": factor}, simulated=mode == "degrade")
-    words = f"Each is the average of a block of {factor}×{factor} pixels."
-    return Request(problem, knobs.settings(problem), words), {"mode": mode, "factor": factor}, True
+    with st.expander("How the small picture was made", icon=":material/photo_size_select_small:"):
+        way = knobs.widget(WAY)
+        setting, noise = knobs.noise(simulated=simulated)
+    problem = linear.pose(TASK, chosen, {"factor": factor, "downsampling": way}, simulated=simulated, **noise)
+    request = Request(problem, knobs.settings(problem), MADE[way].format(factor))
+    return request, {"mode": mode, "factor": factor, "downsampling": way, **setting}, True
 
 
 page.show(

@@ -122,7 +122,7 @@ def test_lasso_says_what_is_wrong() -> None:
         lasso_dct(lambda x: measure(x) + 1, y, SHAPE)
     with pytest.raises(ValueError, match="measure must be linear, and its derivative is zero"):
         lasso_dct(lambda x: measure(x).sign(), y, SHAPE)
-    with pytest.raises(ValueError, match="y holds numbers that are not finite"):
+    with pytest.raises(ValueError, match="the measurements hold numbers that are not finite"):
         lasso_dct(measure, y * math.nan, SHAPE)
 
 
@@ -156,7 +156,7 @@ def test_total_variation_says_what_is_wrong() -> None:
         total_variation(torch.zeros(1, 1, 8, 8), 0)
     with pytest.raises(ValueError, match=r"y must be images of shape \(batch, C, H, W\), got \(8, 8\)"):
         total_variation(torch.zeros(8, 8), 0.1)
-    with pytest.raises(ValueError, match="y holds numbers that are not finite"):
+    with pytest.raises(ValueError, match="the measurements hold numbers that are not finite"):
         total_variation(torch.full((1, 1, 8, 8), math.inf), 0.1)
 
 
@@ -213,5 +213,5 @@ def test_bm3d_says_what_is_wrong() -> None:
         bm3d(torch.rand(1, 3, 8, 8), 0.1)
     with pytest.raises(ValueError, match="1 or 3 channels and sides above 8 pixels"):
         bm3d(torch.rand(1, 2, 16, 16), 0.1)
-    with pytest.raises(ValueError, match="y holds numbers that are not finite"):
+    with pytest.raises(ValueError, match="the measurements hold numbers that are not finite"):
         bm3d(torch.full((1, 1, 16, 16), math.nan), 0.1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,7 +165,7 @@ HEADER = {"architecture": "BFCNN", "arguments": json.dumps({"channels": 1, "dept
         ({**HEADER, "arguments": '{"colour": true}'}, "does not accept its arguments.*colour"),
         ({**HEADER, "arguments": '{"depth": "three"}'}, "does not accept its arguments"),
         ({**HEADER, "arguments": '{"channels": 1, "depth": 3, "width": -4}'}, "does not accept its arguments"),
-        ({**HEADER, "arguments": '{"channels": 1, "depth": 4, "width": 4}'}, r"lacks 3 tensors.*conv_layers\.3"),
+        ({**HEADER, "arguments": '{"channels": 1, "depth": 4, "width": 4}'}, "ask for more than the 5 tensors"),
         ({**HEADER, "arguments": '{"channels": 1, "depth": 2, "width": 4}'}, r"has 3 tensors that.*conv_layers\.2"),
         ({**HEADER, "arguments": '{"channels": 1, "depth": 3, "width": 5}'}, r"is \(.*needs \("),
     ],
@@ -541,7 +543,7 @@ def test_converting_runs_no_code(tmp_path: Path) -> None:
         ([1, 2], "not a plain state dict"),
         ({"state_dict": {"conv_layers.0.weight": torch.zeros(1)}}, "not a plain state dict"),
         ({"weight": torch.zeros(4, 1, 3, 3)}, "not a state dict of BF-CNN"),
-        ({f"conv_layers.{i}.weight": torch.zeros(1, 1, 3, 3) for i in range(3)}, "lacks 2 tensors"),
+        ({f"conv_layers.{i}.weight": torch.zeros(1, 1, 3, 3) for i in range(3)}, "ask for more than the 3 tensors"),
     ],
 )
 def test_converting_something_else(tmp_path: Path, content: object, complaint: str) -> None:
@@ -558,3 +560,173 @@ def test_converting_something_else(tmp_path: Path, content: object, complaint: s
 def test_converting_an_absent_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoints.convert(tmp_path / "absent.pt", tmp_path / "model.safetensors")
+
+
+# Files of strangers
+
+HALF = {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}
+KINDS = {torch.float16: "F16", torch.int16: "I16", torch.bool: "BOOL", torch.complex64: "C64"}
+KINDS |= {torch.float8_e4m3fn: "F8_E4M3", torch.float32: "F32", torch.uint8: "U8"}
+
+
+def raw(header: object, body: bytes = b"\0\0", size: int | None = None) -> bytes:
+    """A safetensors file by hand."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if size is None else size).to_bytes(8, "little") + text + body
+
+
+def checkpoint(arguments: object, architecture: str = "BFCNN", tensors: dict[str, torch.Tensor] | None = None) -> bytes:
+    """A checkpoint by hand; its tensors are those of a folded BFCNN(1, 3, 4), unless others are given."""
+    sizes = [(4, 1, 3, 3), (4, 4, 3, 3), (1, 4, 3, 3)]
+    plain = {f"conv_layers.{index}.weight": torch.ones(size).half() for index, size in enumerate(sizes)}
+    header, body = {}, b""
+    for key, tensor in {**plain, **(tensors or {})}.items():
+        data = tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        offsets = [len(body), len(body) + len(data)]
+        header[key] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        body += data
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return raw({"__metadata__": {"architecture": architecture, "arguments": text}, **header}, body)
+
+
+GOOD = {"channels": 1, "depth": 3, "width": 4, "folded": True}
+FIRST = "conv_layers.0.weight"
+DEEP = "[" * 10**5 + "]" * 10**5
+HOSTILE = {
+    "nothing": b"",
+    "a short length": b"\1\2",
+    "no header": raw(b""),
+    "a header longer than the file": raw(b"{}", size=100),
+    "a header of 2^60 bytes": raw(b"{}", size=2**60),
+    "a header that is a list": raw(b"[]"),
+    "a header that is a number": raw(b"3"),
+    "a header that is null": raw(b"null"),
+    "a header cut short": raw(b'{"a": '),
+    "a header that is not UTF-8": raw(b'{"\xff": 1}'),
+    "a header of nested lists": raw(b'{"a": ' + DEEP.encode() + b"}"),
+    "a header with a key twice": raw(b'{"a":%b,"a":%b}' % ((json.dumps(HALF).encode(),) * 2)),
+    "offsets beyond the end": raw({"a": {**HALF, "data_offsets": [0, 10**12], "shape": [5 * 10**11]}}),
+    "offsets that overlap": raw({"a": HALF, "b": HALF}),
+    "offsets with a hole": raw({"a": {**HALF, "data_offsets": [2, 4]}}, b"\0" * 4),
+    "offsets backwards": raw({"a": {**HALF, "data_offsets": [2, 0]}}),
+    "negative offsets": raw({"a": {**HALF, "data_offsets": [-2, 0]}}),
+    "a shape that is negative": raw({"a": {**HALF, "shape": [-1]}}),
+    "a shape that overflows": raw({"a": {**HALF, "shape": [2**40, 2**40]}}),
+    "a shape of other bytes": raw({"a": {**HALF, "shape": [7]}}),
+    "an unknown type": raw({"a": {**HALF, "dtype": "F17"}}),
+    "metadata of numbers": raw({"__metadata__": {"architecture": 3}, "a": HALF}),
+    "metadata that are a list": raw({"__metadata__": [], "a": HALF}),
+    "no metadata": raw({"a": HALF}),
+    "another architecture": checkpoint(GOOD, "os.system"),
+    "arguments that are not JSON": checkpoint("{"),
+    "arguments that are a list": checkpoint("[]"),
+    "arguments of nested lists": checkpoint('{"depth": ' + DEEP + "}"),
+    "an argument twice": checkpoint('{"channels": 1, "depth": 3, "depth": 3, "width": 4, "folded": true}'),
+    "an argument of 5000 digits": checkpoint('{"depth": ' + "9" * 5000 + "}"),
+    "an unknown argument": checkpoint({**GOOD, "colour": 1}),
+    "folded as a number": checkpoint({**GOOD, "folded": 1}),
+    "another kernel": checkpoint({**GOOD, "kernel": 5}),
+    "an even kernel": checkpoint({**GOOD, "kernel": 2}),
+    "one layer": checkpoint({**GOOD, "depth": 1}),
+    "layers that the file lacks": checkpoint({**GOOD, "depth": 4}),
+    "layers that the file has too many of": checkpoint({**GOOD, "depth": 2}),
+    **{
+        f"{key} = {value}": checkpoint({**GOOD, key: value})
+        for key in ("depth", "width", "channels", "kernel")
+        for value in (10**9, 1e9, -1, 0, 3.0, "3", True, None, [3], math.nan, math.inf, {})
+    },
+    "a U-Net of a billion blocks": checkpoint({"channels": 1, "width": [4], "blocks": 10**9}, "BFUNet"),
+    "a U-Net of 4000 blocks": checkpoint({"channels": 1, "width": [4], "blocks": 4000}, "BFUNet"),
+    "a U-Net of no scales": checkpoint({"channels": 1, "width": []}, "BFUNet"),
+    "a U-Net of 10^5 scales": checkpoint({"channels": 1, "width": [4] * 10**5}, "BFUNet"),
+    "a U-Net of lists": checkpoint({"channels": 1, "width": [[4]]}, "BFUNet"),
+    "4000 dense blocks": checkpoint({"channels": 1, "blocks": 4000, "layers": 4000}, "BFDenseNet"),
+    "a billion passes": checkpoint({"channels": 1, "passes": 10**9}, "BFRecurrentCNN"),
+    "4000 passes": checkpoint({"channels": 1, "passes": 4000}, "BFRecurrentCNN"),
+    "a flow of 4000 blocks": checkpoint({"image_shape": [1, 8, 8], "width": [4], "blocks": 4000}, "RealNVP"),
+    "a flow of two sides": checkpoint({"image_shape": [8, 8], "width": [4]}, "RealNVP"),
+    "a flow of a huge picture": checkpoint({"image_shape": [1, 10**9, 10**9], "width": [4]}, "RealNVP"),
+    "a generator of one number": checkpoint({"image_shape": 8, "width": [4]}, "Generator"),
+    "a generator of no width": checkpoint({"image_shape": [1, 8, 8], "width": []}, "Generator"),
+    "a generator of a huge code": checkpoint({"image_shape": [1, 8, 8], "latent_dim": 10**12}, "Generator"),
+    "an extra tensor": checkpoint(GOOD, tensors={"extra": torch.ones(1).half()}),
+    "10^4 extra tensors": checkpoint(GOOD, tensors={f"extra.{index}": torch.ones(1).half() for index in range(10**4)}),
+    "a tensor of no numbers": checkpoint(GOOD, tensors={FIRST: torch.ones(0, 1, 3, 3).half()}),
+    "a tensor of another shape": checkpoint(GOOD, tensors={FIRST: torch.ones(4, 9).half()}),
+    **{
+        f"weights of {kind}": checkpoint(GOOD, tensors={FIRST: torch.ones(4, 1, 3, 3).to(kind)})
+        for kind in (torch.int16, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn)
+    },
+    **{
+        f"weights that are {value}": checkpoint(GOOD, tensors={FIRST: torch.full((4, 1, 3, 3), value).half()})
+        for value in (math.nan, math.inf, -math.inf)
+    },
+}
+
+
+def test_the_checkpoint_by_hand_is_good_where_nothing_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").write_bytes(checkpoint(GOOD))
+    assert checkpoints.load(tmp_path / "net.safetensors", device="cpu").arguments["depth"] == 3
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_a_stranger_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(HOSTILE[name])
+    started = time.process_time()
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load(path, torch.nn.Module, device="cpu")
+    assert time.process_time() - started < 5
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+ONE = torch.ones(1)
+SPREAD = {f"conv_layers.{i}.weight": ONE.expand(size) for i, size in enumerate([(4000, 1, 3, 3), (1, 4000, 3, 3)])}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {1: torch.ones(4, 1, 3, 3), "conv_layers.1.weight": ONE},
+        SPREAD,
+        {f"conv_layers.{index}.weight": torch.ones(4, 4, 3, 3) for index in range(300)},
+        {"conv_layers.0.weight": torch.ones(0, 1, 3, 3), "conv_layers.1.weight": torch.ones(1, 0, 3, 3)},
+        {"conv_layers.0.weight": torch.ones(4, 1, 2, 2), "conv_layers.1.weight": torch.ones(1, 4, 2, 2)},
+        *(
+            {"conv_layers.0.weight": torch.ones(4, 1, 3, 3).to(kind), "conv_layers.1.weight": torch.ones(1, 4, 3, 3)}
+            for kind in (torch.int16, torch.bool, torch.complex64, torch.float8_e4m3fn)
+        ),
+        {"conv_layers.0.weight": torch.ones(4, 1, 3, 3).to_sparse(), "conv_layers.1.weight": torch.ones(1, 4, 3, 3)},
+        {"conv_layers.0.weight": torch.ones(4, 1, 3, 3, device="meta"), "conv_layers.1.weight": ONE},
+        {"conv_layers.0.weight": torch.full((4, 1, 3, 3), math.nan), "conv_layers.1.weight": torch.ones(1, 4, 3, 3)},
+    ],
+)
+def test_a_state_dict_of_a_stranger_ends_in_one_sentence(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt"):
+        checkpoints.convert(tmp_path / "model.pt", tmp_path / "model.safetensors")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["/etc/passwd", "../net.safetensors", "a/../../net.safetensors", "link", r"..\net", "C:/net", "C:net", r"\\h\s"],
+)
+def test_a_file_of_the_registry_cannot_leave_the_folder(weights: Path, path: Path, file: str) -> None:
+    (weights / "link").symlink_to(path)
+    (weights / "registry.toml").write_text(
+        f"[tiny]\nfile = {json.dumps(file)}\nsha256 = '{'0' * 64}'\ntitle = 'Tiny'\n"
+    )
+    with pytest.raises(CheckpointError, match="has a file that is not in"):
+        checkpoints.load("tiny")
+
+
+@pytest.mark.parametrize("field", ["file = 3", "title = ['a']", "repo = 3", f"sha256 = {'[' * 10**5}{']' * 10**5}"])
+def test_a_registry_of_other_kinds(weights: Path, field: str) -> None:
+    fields = {"file": "'a'", "title": "'a'", "sha256": "'a'"}
+    key, value = field.split(" = ")
+    text = "\n".join(f"{name} = {content}" for name, content in {**fields, key: value}.items())
+    (weights / "registry.toml").write_text(f"[tiny]\n{text}\n")
+    with pytest.raises(CheckpointError, match=r"registry\.toml"):
+        checkpoints.registry()

@@ -68,6 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = {
         "photo.jpg": coffee,
         "face.png": face,
+        "noisy.jpg": coffee,
         "small.png": examples.example("coffee", side=32),
         "mask.png": 1 - strokes[None, :1],
         "scratched.png": coffee,

@@ -1,22 +1,27 @@
 """Reading, resizing and writing pictures, with files made here."""
 
 import base64
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from invlib import images
+from invlib.cli.options import read_picture
 from invlib.examples import EXAMPLE_SIDE, EXAMPLES, example
 from invlib.images import (
     SUFFIXES,
     ImageError,
+    Picture,
     centre_square,
     crop_to_multiple,
     decode_data_url,
@@ -26,11 +31,15 @@ from invlib.images import (
     list_images,
     load_drawing,
     load_image,
+    load_mask,
     quantise,
+    read_image,
     save_image,
     to_channels,
     to_uint8,
 )
+from invlib.problems import linear, structured
+from invlib.problems.spec import KERNEL, Knob
 
 HEIGHT, WIDTH = 12, 16
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -257,6 +266,271 @@ def test_pixels_that_are_not_numbers() -> None:
     pixels[3, 4] = np.nan
     with pytest.raises(ImageError, match="not finite"):
         load_image(encoded(pixels, "TIFF"))
+
+
+# --- Pictures like those that people bring ----------------------------------------------------------------------------
+
+CASES = Path(__file__).parent / "cases"
+RAMP = np.linspace(0, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+
+
+def tiff(values: np.ndarray, photometric: str = "minisblack", **options: object) -> bytes:
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, values, photometric=photometric, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "says"),
+    [
+        ((RAMP * 1.0001).astype(np.float32), RAMP, ""),
+        ((RAMP * 255.4).astype(np.float32), RAMP * 255.4 / 255, "255 as white"),
+        ((RAMP * 300).astype(np.float32), RAMP * 300 / 4095, "4095 as white"),
+        ((RAMP * 1.5 - 0.2).astype(np.float32), RAMP * 1.5 - 0.2, "1 as white"),
+        ((RAMP * 7).astype(np.float32), RAMP, "7 as white"),
+        ((RAMP * 2 - 1).astype(np.float32), RAMP, "-1 was taken as black"),
+        ((RAMP * 1e6).astype(np.float32), RAMP, "1e"),
+        (RAMP * 1.0001, RAMP, ""),
+        (RAMP.astype(np.float16), RAMP, ""),
+        ((RAMP * 65535).astype(np.int32), RAMP, "65535 as white"),
+        ((RAMP * 65600).astype(np.int32), RAMP * 65600 / 65535, "65535 as white"),
+        ((RAMP * (2**32 - 1)).astype(np.uint32), RAMP, "as white"),
+        ((RAMP * (2**32 - 1)).astype(">u4"), RAMP, "as white"),
+        ((RAMP * 3e9).astype(np.uint32), RAMP * 3e9 / 2**32, "as white"),
+        ((RAMP * 65535 - 32768).round().astype(np.int16), RAMP, "-32768 was taken as black"),
+        ((RAMP * 32767).round().astype(np.int16), RAMP, "32767 as white"),
+        ((RAMP * 4000 - 1000).round().astype(np.int16), RAMP, "-1000 was taken as black and 3000"),
+        ((RAMP * 255 - 128).round().astype(np.int8), RAMP, "-128 was taken as black"),
+        ((RAMP * 65535).round().astype(np.uint16), RAMP, ""),
+        ((RAMP * 4095).round().astype(np.uint16), RAMP, "12 bits"),
+        ((RAMP * 4096).round().astype(np.uint16), RAMP * 4096 / 65535, ""),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_numbers_of_every_type_and_scale(values: np.ndarray, expected: np.ndarray, says: str, photometric: str) -> None:
+    order = ">" if values.dtype.byteorder == ">" else "<"
+    image, note = read_image(tiff(values, photometric, byteorder=order))
+    expected = expected.clip(0, 1)
+    expected = 1 - expected if photometric == "miniswhite" else expected
+    tolerance = 1 / 255 if values.dtype.itemsize == 1 else 5e-4
+    torch.testing.assert_close(image, tensor(expected, 1), atol=tolerance, rtol=0)
+    assert says in note
+    assert bool(says) == bool(note)
+
+
+def test_the_largest_value_that_a_file_states_is_white() -> None:
+    values = (RAMP * 900).round().astype(np.uint16)
+    image, note = read_image(tiff(values, extratags=[(341, "H", 1, 1023, True)]))
+    torch.testing.assert_close(image, tensor(values, 1023))
+    assert not note
+    image, note = read_image(tiff(values, extratags=[(341, "H", 1, 5, True)]))
+    torch.testing.assert_close(image, tensor(values, 4095))
+    assert "12 bits" in note
+
+
+def test_cases_of_scale() -> None:
+    camera = load_image(CASES / "camera.png")
+    image = load_image(CASES / "float_lanczos.tif")
+    assert (image - camera).abs().mean() < 0.05
+    white8, white16 = load_image(CASES / "scan8_whiteiszero.tif"), load_image(CASES / "scan16_whiteiszero.tif")
+    assert (white8 - white16).abs().max() < 2 / 255
+    assert (white8 - camera).abs().mean() < (1 - white8 - camera).abs().mean()
+    image, note = read_image(CASES / "microscope_12bit.tif")
+    assert image.max() > 0.99
+    assert "12 bits" in note
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_colours_of_many_bits(dtype: type, colour: np.ndarray) -> None:
+    values = (colour / 255 * (65535 if dtype is np.uint16 else 1)).astype(dtype)
+    torch.testing.assert_close(load_image(tiff(values, "rgb")), tensor(colour), atol=2e-5, rtol=0)
+    planes = tiff(values.transpose(2, 0, 1).copy(), "rgb", planarconfig="separate")
+    torch.testing.assert_close(load_image(planes), tensor(colour), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "kind"),
+    [
+        (np.zeros((9, 9), np.complex64), {}, "complex64"),
+        (np.zeros((9, 9, 5), np.uint16), {"planarconfig": "contig"}, "5 of type uint16 a pixel"),
+        (np.zeros((9, 9)), {"compression": "zlib"}, "float64.*ADOBE_DEFLATE"),
+    ],
+)
+def test_tiff_files_that_cannot_be_read_say_their_kind(values: np.ndarray, options: dict, kind: str) -> None:
+    with pytest.raises(ImageError, match=f"TIFF file that cannot be read .*{kind}.*: save it as"):
+        load_image(tiff(values, **options))
+
+
+def test_a_stack_says_that_its_first_picture_was_read() -> None:
+    stack = np.stack([RAMP * 255, RAMP * 0]).astype(np.uint8)
+    image, note = read_image(tiff(stack))
+    torch.testing.assert_close(image, tensor(stack[0]))
+    assert "2 pictures" in note
+
+
+def png_with(content: bytes, *chunks: tuple[bytes, bytes], crc: int | None = None) -> bytes:
+    """A PNG file with chunks after its header."""
+    new = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) if crc is None else crc)
+        for kind, data in chunks
+    )
+    return content[:33] + new + content[33:]
+
+
+def jpeg_with(content: bytes, marker: int, data: bytes) -> bytes:
+    return content[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data + content[2:]
+
+
+def webp_with(content: bytes, flags: int, kind: bytes, data: bytes) -> bytes:
+    """A WebP file of 16×12 pixels with a chunk of metadata."""
+    header = struct.pack("<B3x", flags) + (WIDTH - 1).to_bytes(3, "little") + (HEIGHT - 1).to_bytes(3, "little")
+    chunks = b"VP8X" + struct.pack("<I", 10) + header + content[12:] + kind + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+LONG = zlib.compress(bytes(2_000_000))
+
+
+@pytest.mark.parametrize(
+    ("format", "add"),
+    [
+        ("PNG", lambda content: png_with(content, (b"iCCP", b"large\0\0" + LONG))),
+        ("PNG", lambda content: png_with(content, (b"iCCP", b"odd\0\7" + LONG))),
+        ("PNG", lambda content: png_with(content, (b"iTXt", b"key\0\1\0\0\0" + LONG))),
+        ("PNG", lambda content: png_with(content, *[(b"zTXt", b"key\0\0" + LONG)] * 40)),
+        ("PNG", lambda content: png_with(content, (b"tEXt", b"key\0value"), crc=7)),
+        ("PNG", lambda content: png_with(content, (b"eXIf", b"Exif\0\0II*\0garbage"))),
+        ("PNG", lambda content: png_with(content, (b"pHYs", b"\0\0\1"))),
+        ("PNG", lambda content: png_with(content, (b"gAMA", b""), (b"cHRM", b"\0"), (b"sRGB", b""), (b"tIME", b""))),
+        ("JPEG", lambda content: jpeg_with(content, 0xE1, b"Exif\0\0MM\0*\xff\xff\xff\xff")),
+        ("JPEG", lambda content: jpeg_with(content, 0xE1, b"Exif\0\0garbage")),
+        ("JPEG", lambda content: jpeg_with(content, 0xE2, b"ICC_PROFILE\0")),
+        ("JPEG", lambda content: jpeg_with(content, 0xE2, b"MPF\0garbage")),
+        ("JPEG", lambda content: jpeg_with(content, 0xED, b"Photoshop 3.0\0" + b"8BIM\3\xed\0\0\0\0\0\xffxx")),
+        ("JPEG", lambda content: jpeg_with(content, 0xE0, b"JFIF\0")),
+        ("JPEG", lambda content: jpeg_with(content, 0xEE, b"Adobe")),
+        ("WEBP", lambda content: webp_with(content, 0x08, b"EXIF", b"Exif\0\0garbage!")),
+        ("WEBP", lambda content: webp_with(content, 0x20, b"ICCP", b"no")),
+        ("WEBP", lambda content: webp_with(content, 0x04, b"XMP ", b"<" * 100_000)),
+    ],
+)
+def test_odd_metadata_change_nothing(format: str, add: Callable[[bytes], bytes], colour: np.ndarray) -> None:
+    content = encoded(colour, format, **({"lossless": True} if format == "WEBP" else {}))
+    assert torch.equal(load_image(add(content)), load_image(content))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [(34675, 7, 200_000, bytes(200_000)), (34665, "I", 1, 12345678), (700, 1, 3, b"<<<"), (33723, "I", 2, (1, 2))],
+)
+def test_odd_metadata_of_tiff_files(tag: tuple, colour: np.ndarray) -> None:
+    content = tiff(colour, "rgb", extratags=[(*tag, True)])
+    assert torch.equal(load_image(content), tensor(colour))
+
+
+def test_cases_of_metadata() -> None:
+    for name in ("png_iccp_2MB.png", "exif_garbage.png"):
+        assert load_image(CASES / name).std() > 0.1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+def test_every_orientation(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = np.outer(np.linspace(0, 255, HEIGHT), np.linspace(0.2, 1, WIDTH)).astype(np.uint8)
+    content = encoded(smooth, format, exif=exif)
+    with Image.open(BytesIO(content)) as picture:
+        picture.load()
+        expected = np.array(ImageOps.exif_transpose(picture))
+    assert torch.equal(load_image(content), tensor(expected))
+
+
+# --- Transparency -----------------------------------------------------------------------------------------------------
+
+
+def test_an_opacity_of_zero_everywhere_says_nothing(colour: np.ndarray) -> None:
+    content = encoded(np.dstack([colour, np.zeros((HEIGHT, WIDTH), np.uint8)]))
+    assert torch.equal(load_image(content), tensor(colour))
+
+
+@pytest.mark.parametrize("mode", ["grey", "colour"])
+def test_a_transparent_colour_of_16_bits(mode: str) -> None:
+    values = (RAMP * 65535).round().astype(np.uint16)
+    values[:4] = 51 * 257
+    if mode == "grey":
+        content, colour = encoded(values), struct.pack(">H", 51 * 257)
+    else:
+        pixels = np.dstack([values] * 3)
+        content, colour = images.encode_png(pixels), struct.pack(">HHH", *[51 * 257] * 3)
+    image = load_image(png_with(content, (b"tRNS", colour)))
+    assert image[..., :4, :].min() == 1
+    torch.testing.assert_close(image[:, :1, 4:], tensor(values, 65535)[..., 4:, :], atol=1 / 255, rtol=0)
+
+
+def test_a_kernel_lies_on_black() -> None:
+    kernel = np.zeros((5, 5, 4), np.uint8)
+    kernel[2, 1:4] = 255
+    expected = tensor(kernel[..., 0])
+    found = read_picture(Knob("kernel", KERNEL, ""), BytesIO(encoded(kernel)))
+    assert torch.equal(found, expected[0, 0])
+
+
+def test_strokes_as_a_paint_program_saves_them() -> None:
+    drawings = [load_drawing(CASES / f"scribble_on_{ground}.png") for ground in ("transparent", "black")]
+    for drawing in drawings:
+        assert (drawing[3] > 0).float().mean() == pytest.approx(239 / 4096)
+    assert torch.equal(drawings[0], drawings[1])
+    opaque = np.dstack([to_uint8(drawings[1][:3]), np.full((64, 64), 255, np.uint8)])
+    assert torch.equal(load_drawing(encoded(opaque)), drawings[1])
+    strokes = {"strokes": load_drawing(CASES / "mask_all_white.png")}
+    with pytest.raises(ValueError, match="the strokes hide the whole picture"):
+        structured.pose("scribble", Picture("face", torch.zeros(1, 3, 64, 64), ""), strokes)
+
+
+@pytest.mark.parametrize("colour", [0, 255, "picture"])
+def test_masks_by_their_opacity(colour: int | str) -> None:
+    """What is painted on a transparent ground is missing, and so is what was erased of a picture."""
+    pixels = np.full((HEIGHT, WIDTH, 4), 0 if colour == "picture" else colour, np.uint8)
+    if colour == "picture":
+        pixels[..., :3] = 9 * np.arange(WIDTH, dtype=np.uint8)[:, None]
+    pixels[..., 3] = 0
+    pixels[2:5, 3:9, 3] = 255
+    inside = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    inside[2:5, 3:9] = True
+    assert torch.equal(load_mask(encoded(pixels)), inside if colour == "picture" else ~inside)
+
+
+def test_cases_of_masks() -> None:
+    hole = load_mask(CASES / "mask_black_hole.png")
+    assert (~hole).sum() == 576
+    assert torch.equal(load_mask(CASES / "mask_white_on_transparent.png"), hole), "painted over"
+    with pytest.raises(ImageError, match=r"mask_all_white\.png hides nothing"):
+        load_mask(CASES / "mask_all_white.png")
+    with pytest.raises(ImageError, match="hides the whole picture"):
+        load_mask(encoded(np.zeros((9, 9), np.uint8)))
+
+
+def test_an_anti_aliased_mask_hides_what_it_touches() -> None:
+    """What it keeps of a watermarked picture is the picture without the watermark."""
+    kept = load_mask(CASES / "watermark_mask_grey.png")
+    marked, clean = load_image(CASES / "watermarked.png"), load_image(CASES / "coffee.png")
+    assert 0.8 < kept.float().mean() < 0.95
+    assert (marked - clean).abs()[..., kept].max() < 3 / 255
+    assert torch.equal(load_mask(encoded(np.eye(9, dtype=np.uint8))), torch.eye(9) > 0)
+
+
+def test_a_mask_of_another_size_is_refused_in_the_pictures_words() -> None:
+    knobs = {"mask": torch.eye(32) > 0}
+    with pytest.raises(ValueError, match="the mask is 32×32 pixels, the picture 96×64"):
+        linear.pose("inpainting", Picture("grey", torch.zeros(1, 1, 64, 96), ""), knobs)
+
+
+def test_heic_says_what_it_needs() -> None:
+    if "HEIF" in SUFFIXES.values():
+        pytest.skip("pillow-heif is installed")
+    with pytest.raises(ImageError, match="pillow-heif"):
+        load_image(b"\0\0\0\x18ftypheic" + bytes(100))
 
 
 # --- Shape and size ---------------------------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from invlib.problems.operators import (
+    WAYS,
     BlockAverage,
     Blur,
     DenseRows,
+    Downsampling,
     FourierRows,
+    FramedBlur,
+    Identity,
     LinearOperator,
     LowPass,
     Mask,
@@ -45,7 +50,14 @@ def single_frequency(shape: Shape) -> FourierRows:
     return FourierRows(shape, kept)
 
 
+def downsampling(shape: Shape, factor: int, way: str) -> Downsampling:
+    channels, height, width = shape
+    return Downsampling((channels, factor * height, factor * width), factor, way)
+
+
 OPERATORS: dict[str, Callable[[Shape], LinearOperator]] = {
+    "identity": Identity,
+    **{f"{way} {factor}": partial(downsampling, factor=factor, way=way) for way in WAYS for factor in (2, 3)},
     "block average 2": partial(block_average, factor=2),
     "block average 3": partial(block_average, factor=3),
     "low-pass 10 %": partial(LowPass, keep=0.1),
@@ -308,6 +320,79 @@ def test_blur_view_is_circular_convolution(kernel_size: tuple[int, int], size: t
     for image, picture in zip(x.flatten(0, 1), blurred.flatten(0, 1), strict=True):
         np.testing.assert_allclose(picture, ndimage.convolve(image.numpy(), normalised, mode="wrap"), atol=1e-5)
     assert_same(operator.adjoint(operator.from_view(blurred)), x)
+
+
+FRAMED = {
+    "Gaussian": gaussian_kernel(0.66),
+    "even": torch.rand(4, 2, generator=torch.Generator().manual_seed(1)),
+    "motion": motion_kernel(4, 30),
+    "single pixel": torch.ones(1, 1),
+}
+framed_blurs = pytest.mark.parametrize("kernel", FRAMED.values(), ids=FRAMED.keys())
+
+
+@framed_blurs
+@pytest.mark.parametrize("size", [(12, 14), (13, 11)], ids=str)
+def test_a_framed_blur_is_what_is_left_of_a_larger_scene(kernel: Tensor, size: tuple[int, int]) -> None:
+    """Beside the frame nothing is left that depends on what the scene is like beyond its own edges."""
+    operator, x = FramedBlur((3, *size), kernel), random(2, 3, *size)
+    normalised = (kernel / kernel.sum()).numpy()
+    for mode in ("wrap", "constant"):
+        pictures = [ndimage.convolve(image.numpy(), normalised, mode=mode) for image in x.flatten(0, 1)]
+        blurred = torch.from_numpy(np.stack(pictures)).view(2, 3, *size)
+        torch.testing.assert_close(operator.measure(x), operator.crop(blurred), atol=1e-5, rtol=0)
+    assert operator.crop(x).shape[1:] == operator.measurement_shape
+    assert operator.extended().measurement_shape == operator.image_shape
+    assert operator.view(operator.from_view(operator.measure(x))).equal(operator.measure(x))
+
+
+@framed_blurs
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_framed_blur_is_solved_like_its_matrix(kernel: Tensor, uneven: bool) -> None:
+    operator = FramedBlur((1, 12, 13), kernel)
+    rows, m = matrix(operator), random(2, *operator.measurement_shape)
+    assert_same(operator.adjoint(m).flatten(1), m.flatten(1) @ rows)
+    noise = torch.full((1, *operator.measurement_shape), 0.01)
+    if uneven:
+        noise = noise * (1 + random(*noise.shape, seed=1).abs())
+    signal = torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+    solved = operator.solve(m, signal, noise)
+    for index in range(2):
+        variances = noise.flatten() + operator.FLOOR**2 * signal[index].item()
+        system = signal[index].item() * rows @ rows.T + torch.diag(variances)
+        expected = torch.linalg.solve(system.double(), m[index].flatten().double())
+        assert float((solved[index].flatten() - expected).norm() / expected.norm()) < 0.01
+
+
+PICTURED = {name: build for name, build in OPERATORS.items() if build((1, 12, 12)).pictured}
+
+
+@pytest.mark.parametrize("build", PICTURED.values(), ids=PICTURED.keys())
+def test_noise_is_in_units_of_the_picture_that_was_measured(build: Callable[[Shape], LinearOperator]) -> None:
+    operator = build((1, 12, 12))
+    shape = operator.view(torch.zeros(1, *operator.measurement_shape)).shape[1:]
+    noisy = operator.from_view(0.1 * random(4000, *shape))
+    expected = operator.noise_levels(0.1).expand(operator.measurement_shape)
+    torch.testing.assert_close(noisy.std(0), expected, atol=0, rtol=0.06)
+
+
+@pytest.mark.parametrize("way", ["box", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_a_picture_is_made_small_as_pillow_does(way: str, factor: int) -> None:
+    operator, x = Downsampling((1, 12 * factor, 10 * factor), factor, way), random(1, 1, 12 * factor, 10 * factor)
+    picture = Image.fromarray(x[0, 0].numpy()).resize((10, 12), Image.Resampling[way.upper()])
+    torch.testing.assert_close(operator.view(operator.measure(x))[0, 0], torch.from_numpy(np.array(picture)))
+
+
+def test_averages_over_blocks_are_a_way_to_make_a_picture_small() -> None:
+    way, blocks, x = Downsampling((3, 8, 12), 2, "box"), BlockAverage((3, 8, 12), 2), random(2, 3, 8, 12)
+    assert_same(way.project(x), blocks.project(x))
+    assert_same(way.view(way.measure(x)), blocks.view(blocks.measure(x)))
+
+
+def test_an_unknown_way_to_make_a_picture_small_is_named() -> None:
+    with pytest.raises(ValueError, match="downsampling must be one of box, bicubic, lanczos, nearest, stride"):
+        Downsampling((1, 8, 8), 2, "cubic")
 
 
 def test_blur_drops_what_the_kernel_removes() -> None:

@@ -90,11 +90,12 @@ def test_every_setting_is_a_knob_with_the_one_default(settings: type) -> None:
 
 def test_keys_that_are_missing_or_unknown_are_named() -> None:
     knobs = TASKS["super-resolution"].knobs
-    assert decode(knobs, {"factor": 4}, all_of_them=True) == {"factor": 4}
+    assert decode(knobs, {"factor": 4, "downsampling": "box"}) == {"factor": 4, "downsampling": "box"}
+    assert decode(knobs, {"factor": 4}, optional=["downsampling"]) == {"factor": 4}
     with pytest.raises(ValueError, match='"factor" is missing'):
-        decode(knobs, {}, all_of_them=True)
+        decode(knobs, {})
     with pytest.raises(ValueError, match='"h0" is not among factor'):
-        decode(knobs, {"factor": 4, "h0": 1.0}, all_of_them=True)
+        decode(knobs, {"factor": 4, "h0": 1.0})
 
 
 def test_no_two_knobs_of_a_task_or_a_method_share_a_flag() -> None:

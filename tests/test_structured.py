@@ -290,6 +290,7 @@ def test_a_noisy_picture_has_no_truth():
 
 def test_strokes_are_kept_in_8_bits_and_are_to_be_there():
     strokes = torch.full((4, 64, 64), 0.5011)
+    strokes[3, 0] = 0
     posed = structured.pose("scribble", picture("scribble"), {"strokes": strokes})
     assert posed.ready
     assert torch.equal(posed.knobs["strokes"], images.quantise(strokes))

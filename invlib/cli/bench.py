@@ -10,7 +10,7 @@ from pathlib import Path
 
 from invlib import images, runs, scores
 from invlib.cli import remove_noise, restore
-from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, parse_count, parse_seed
+from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, load_picture, parse_count, parse_seed
 from invlib.cli.talk import (
     Result,
     check_out,
@@ -28,7 +28,6 @@ from invlib.experiments.figures import EXPERIMENTS
 from invlib.experiments.rows import Options
 from invlib.experiments.structured_noise import load_truths, structured_noise
 from invlib.experiments.tables import TABLES
-from invlib.images import Picture
 from invlib.priors import checkpoints
 from invlib.problems import linear, structured
 from invlib.problems.spec import flag
@@ -84,7 +83,7 @@ def bench_restoration(options: argparse.Namespace) -> Result:
     failed: dict[Path, Exception] = {}
     for path in count_progress(paths, "picture", len(paths)):
         try:
-            problem, settings = restore.pose(options, Picture(path.name, images.load_image(path), path.stem))
+            problem, settings = restore.pose(options, load_picture(path))
             done.append(watch(runs.solve(problem, settings)))
         except (ValueError, MemoryError) as error:
             failed[path] = error

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from safetensors import SafetensorError
 
 from invlib import runs, runtime
-from invlib.cli import bench, remove_noise, restore, sample, train, weights
+from invlib.cli import bench, denoise, remove_noise, restore, sample, train, weights
 from invlib.cli.options import Parser
 from invlib.cli.talk import escape_what_cannot_be_printed, readable, say, tell
 from invlib.priors.checkpoints import CheckpointError
 
-COMMANDS = (sample, restore, remove_noise, train, bench, weights)
+COMMANDS = (denoise, sample, restore, remove_noise, train, bench, weights)
 
 
 def build_parser() -> Parser:

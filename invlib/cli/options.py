@@ -6,15 +6,18 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from invlib import images, runs
 from invlib.checks import SEEDS, check_seed
-from invlib.cli.talk import tell
+from invlib.cli.talk import say, tell
 from invlib.images import Picture
+from invlib.priors.denoisers import Denoiser
 from invlib.problems.spec import KERNEL, MASK, Knob, Problem, flag
 from invlib.runs import Settings
+from invlib.solvers.methods import load_prior
 
 Item = TypeVar("Item")
 Commands = Any
@@ -107,10 +110,18 @@ def given(options: argparse.Namespace, knobs: Iterable[Knob]) -> dict[str, Any]:
 def read_picture(knob: Knob, value: Any) -> Any:
     """The picture of a knob that takes one; any other value as it is."""
     if knob.kind == MASK:
-        return images.load_image(value, channels=1)[0, 0] > 0.5
+        return images.load_mask(value)
     if knob.kind == KERNEL:
-        return images.load_image(value, channels=1, min_side=1)[0, 0]
+        return images.load_image(value, channels=1, min_side=1, ground=0.0)[0, 0]
     return value
+
+
+def load_picture(path: Path) -> Picture:
+    """A picture from a file; what was assumed of the file is said."""
+    picture = images.load_picture(path)
+    if picture.note:
+        say(picture.note)
+    return picture
 
 
 def every(owners: Mapping[str, Iterable[Knob]]) -> list[Knob]:
@@ -145,7 +156,7 @@ def read_run(options: argparse.Namespace, command: str) -> Any:
     ValueError : another flag was given, the file cannot be read, or it holds no run of the command.
     """
     for name, value in vars(options).items():
-        if name not in {"command", "replay", "image", "out", "json"} and value is not None:
+        if name not in {"command", "replay", "image", "out", "json", "bits"} and value is not None:
             raise ValueError(f"{flag(name)} does not go with --replay, which takes everything from the run's JSON")
     try:
         run = json.loads(options.replay.read_bytes())  # UTF-8, 16 or 32, with or without a byte-order mark
@@ -169,6 +180,11 @@ def replaying(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be replayed: {error}") from error
 
 
+def in_colours_of(prior: str, picture: Picture) -> Picture:
+    """A picture with as many channels as a denoiser is for."""
+    return replace(picture, image=images.to_channels(picture.image, load_prior(prior, Denoiser).channels))
+
+
 def problem_of(
     options: argparse.Namespace, command: str, pose: Callable[[argparse.Namespace, Picture], tuple[Problem, Settings]]
 ) -> tuple[Picture | None, Problem, Settings]:
@@ -180,7 +196,7 @@ def problem_of(
     """
     picture = None
     if options.image is not None:
-        picture = Picture(options.image.name, images.load_image(options.image), options.image.name)
+        picture = load_picture(options.image)
     if options.replay is not None:
         record = read_run(options, command)
         with replaying(options.replay):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ from invlib.cli.options import (
     add_sampling,
     every,
     given,
+    in_colours_of,
     problem_of,
 )
-from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
+from invlib.cli.talk import Result, check_out, samples_by_name, watch_images, write_pictures
 from invlib.images import Picture
 from invlib.problems import linear
 from invlib.problems.spec import Problem
 from invlib.runs import Settings
-from invlib.solvers.methods import METHODS, default_prior, load_prior
+from invlib.solvers.methods import METHODS, default_prior
 
 
 def add_to(commands: Commands) -> None:
@@ -38,6 +38,9 @@ def add_to(commands: Commands) -> None:
         help="IMAGE is the measurement; there is nothing to score against",
     )
     command.add_argument("--task", choices=list(linear.TASKS))
+    command.add_argument(
+        "--bits", type=int, choices=(8, 16), default=8, help="of each number in the PNG files (default 8)"
+    )
     add_problem(command)
     add_replay(command)
     add_out(command)
@@ -49,7 +52,8 @@ def add_problem(command: Parser) -> None:
         "--noise-level",
         type=float,
         metavar="SIGMA",
-        help="standard deviation of white noise in the measurements, in their units (default 0)",
+        help="standard deviation of white noise in the picture that is measured, where white is 1: it is added to a "
+        "simulated picture (default 0), and known of one that is --measured (default: it is estimated)",
     )
     command.add_argument(
         "--estimate-noise", action="store_true", default=None, help="estimate the noise level instead of knowing it"
@@ -78,8 +82,13 @@ def run(options: argparse.Namespace) -> Result:
     assert problem.picture is not None
     stem = Path(problem.picture.name).stem
     check_out(options.out / f"{stem}-1.png")
-    done = watch(runs.solve(problem, settings))
-    return {**done.parameters, **write_pictures(samples_by_name(done, stem), options.out)}
+    done, exact = watch_images(runs.solve(problem, settings))
+    pictures = samples_by_name(done, stem)
+    if options.bits == 16 and exact is not None:
+        sixteen = {f"{stem}-{number}": images.to_uint16(each) for number, each in enumerate(exact, start=1)}
+        sixteen[f"{stem}-mean"] = images.to_uint16(exact.mean(0))
+        pictures = {name: sixteen.get(name, picture) for name, picture in pictures.items()}
+    return {**done.parameters, **write_pictures(pictures, options.out)}
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settings]:
@@ -90,16 +99,15 @@ def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settin
     method, prior = METHODS["restore"][name], None
     if method.prior is not None:
         prior = options.prior or default_prior(picture.image.shape[1])
-        channels = load_prior(prior, method.prior).channels
-        picture = replace(picture, image=images.to_channels(picture.image, channels))
+        picture = in_colours_of(prior, picture)
     seed, samples = options.seed or 0, options.samples or 1
     problem = linear.pose(
         options.task,
         picture,
         given(options, every(knobs_of_tasks())),
         simulated=not getattr(options, "measured", None),
-        noise_level=options.noise_level or 0.0,
-        estimate_noise=bool(options.estimate_noise),
+        noise_level=options.noise_level,
+        estimate_noise=options.estimate_noise,
         seed=seed,
     )
     values = given(options, every(knobs_of_methods()))

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
-from PIL import Image
+from torch import Tensor
 
+from invlib.images import encode_png
+from invlib.priors.tiles import watching
 from invlib.runs import Forming, Run, Solving
 
 Item = TypeVar("Item")
@@ -70,14 +72,27 @@ def every_second(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
 
 def watch(steps: Solving) -> Run:
     """Run to the end, and say every second where it is."""
+    return watch_images(steps)[0]
+
+
+def watch_images(steps: Solving) -> tuple[Run, Tensor | None]:
+    """Run to the end, as `watch` does; return the samples too, (count, C, H, W), before they were rounded to 8 bits."""
     said, forming = time.monotonic(), Forming()
+
+    def say_tiles(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            say(f"{where(forming)}  tile {done} of {total}")
+            said = time.monotonic()
+
     while True:
         try:
-            forming = next(steps)
+            with watching(say_tiles):
+                forming = next(steps)
         except StopIteration as stop:
             run: Run = stop.value
             say(f"{where(forming)}  {run.parameters['outcome']}")
-            return run
+            return run, forming.images
         if time.monotonic() - said > 1 and forming.history:
             say(where(forming))
             said = time.monotonic()
@@ -88,7 +103,17 @@ def where(forming: Forming) -> str:
     words = {"sigma": "σ", "objective": "objective"}
     step = len(forming.history.get("evaluations", []))
     measures = [f"{words[name]} {values[-1]:.4g}" for name, values in forming.history.items() if name in words]
-    return "  ".join([f"step {step}", *measures])
+    left = [f"about {duration(forming.remaining)} left"] if forming.remaining else []
+    return "  ".join([f"step {step}", *measures, *left])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(42), duration(200)
+    ('42 s', '3 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def show_count(about: str, steps: Iterable[Item]) -> Iterator[Item]:
@@ -186,13 +211,13 @@ def unwritable(path: Path, error: OSError) -> str:
 
 
 def write_pictures(pictures: Mapping[str, np.ndarray], folder: Path) -> Result:
-    """Write pictures of 8 bits by name as PNG files: "files" and, if not all can be written, "error", a sentence."""
+    """Write pictures by name as PNG files: "files" and, if not all can be written, "error", a sentence."""
     files: list[str] = []
     for name, picture in pictures.items():
         path = folder / f"{name}.png"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
+            path.write_bytes(encode_png(picture))
         except OSError as error:
             return {"files": files, "error": unwritable(path, error)}
         files.append(str(path))

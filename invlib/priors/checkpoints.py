@@ -19,6 +19,7 @@ import json
 import math
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from invlib import runtime
 from invlib.priors import denoisers, hub
@@ -45,6 +47,12 @@ Device = torch.device | str | None
 Status = Literal["ok", "missing", "altered"]
 
 SUFFIX = ".safetensors"
+
+LARGEST_HEADER = 2**22
+LARGEST_SIZE = 4096
+MOST_SCALES = 10
+"""How many bytes the header of a file may have, how large a number and how long a list of an architecture's arguments
+may be. A file from a stranger may ask for anything; the largest network of this library is far below."""
 
 
 # Names and the registry
@@ -85,16 +93,21 @@ def weights_folder() -> Path:
 def registry() -> dict[str, Entry]:
     """The checkpoints that `registry.toml` lists, in its order; empty if there is no such file.
 
-    CheckpointError is raised if the file is not TOML, or an entry lacks `file`, `sha256` or `title`.
+    CheckpointError is raised if the file is not TOML, an entry lacks `file`, `sha256` or `title`, a field of it is not
+    a string, or its file is not in the folder.
     """
     folder = weights_folder()
     entries = {}
     for name, fields in _read_registry().items():
-        try:
-            title, file, sha256 = (str(fields[key]) for key in ("title", "file", "sha256"))
-        except (KeyError, TypeError) as error:
-            path = folder / "registry.toml"
-            raise CheckpointError(f"{path}: the entry [{name}] needs a file, a sha256 and a title") from error
+        complaint = f"{folder / 'registry.toml'}: the entry [{name}]"
+        if not isinstance(fields, dict) or not {"title", "file", "sha256"} <= fields.keys():
+            raise CheckpointError(f"{complaint} needs a file, a sha256 and a title")
+        if not all(isinstance(value, str) for value in fields.values()):
+            raise CheckpointError(f"{complaint} has a field that is not a string")
+        title, file, sha256 = fields["title"], fields["file"], fields["sha256"]
+        # Backslashes and colons would lead elsewhere on Windows, and a link may lead anywhere.
+        if re.search(r"[\\:\0]", file) or not (folder / file).resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{complaint} has a file that is not in {folder}: {file!r}")
         remote = None
         if "repo" in fields:
             remote = HubFile(fields["repo"], fields.get("filename", file), fields.get("revision", HubFile.revision))
@@ -108,7 +121,7 @@ def _read_registry() -> dict[str, dict[str, str]]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as TOML: {error}") from error
 
 
@@ -189,6 +202,7 @@ def load(name: str | Path, *, device: Device = None, dtype: torch.dtype | None =
 def load(
     name: str | Path, kind: type[Network], *, device: Device = None, dtype: torch.dtype | None = None
 ) -> Network: ...
+@runtime.own_defaults
 def load(
     name: str | Path, kind: type[nn.Module] = Denoiser, *, device: Device = None, dtype: torch.dtype | None = None
 ) -> nn.Module:
@@ -204,7 +218,8 @@ def load(
     Raises
     ------
     CheckpointError : as by `resolve`, and if the file is cut short, has no metadata, names an unknown architecture or
-        one of another kind, or has tensors that are missing, extra, of the wrong shape or not finite.
+        one of another kind or arguments that it does not accept, or has tensors that are missing, extra, of the wrong
+        shape or type, or not finite. No module is built that has more parameters than the file.
 
     >>> net = load("bf-recurrent-gray", device="cpu")
     >>> net(torch.zeros(1, 1, 16, 16)).shape
@@ -212,18 +227,15 @@ def load(
     """
     path = resolve(name)
     with _open(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         architecture, arguments = _architecture(path, file.metadata())
-    try:
-        # On the meta device nothing is initialised: quicker, and it leaves the caller's random numbers alone.
-        with torch.device("meta"):
-            net = ARCHITECTURES[architecture](**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {architecture} does not accept its arguments: {first_line(error)}") from error
-    if not isinstance(net, kind):
-        raise CheckpointError(
-            f"{name} is a {architecture}, not a {kind.__name__}: choose another checkpoint, or load it as what it is"
-        )
+        if not issubclass(ARCHITECTURES[architecture], kind):
+            raise CheckpointError(
+                f"{name} is a {architecture}, not a {kind.__name__}: choose another checkpoint, or load it as what it "
+                "is"
+            )
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        net = _build(path, architecture, arguments, shapes)
+        tensors = {key: file.get_tensor(key) for key in shapes}
     _fill(net, tensors, path)
     if dtype is None and not isinstance(net, Denoiser):
         dtype = torch.float32
@@ -276,8 +288,13 @@ def describe(name: str | Path) -> Description:
 
 def _open(path: Path) -> safe_open:
     try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST_HEADER:
+                raise ValueError(f"its header would have {size} bytes")
+            json.loads(file.read(size), object_pairs_hook=_unique)
         return safe_open(path, "pt")
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = first_line(error)
         raise CheckpointError(f"{path} is not a {SUFFIX} file, or was cut short ({reason}): fetch it again") from error
 
@@ -289,33 +306,79 @@ def _architecture(path: Path, metadata: Mapping[str, str] | None) -> tuple[str, 
     name = metadata["architecture"]
     if name not in ARCHITECTURES:
         raise CheckpointError(f"{path}: unknown architecture {name!r}; known are {', '.join(ARCHITECTURES)}")
-    return name, _json_object(path, "arguments", metadata.get("arguments", ""))
+    arguments = _json_object(path, "arguments", metadata.get("arguments", ""))
+    for key, value in arguments.items():
+        sizes = value if isinstance(value, list) else [value]
+        if key not in ("folded", "logit"):
+            fine = all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes)
+        else:
+            fine = isinstance(value, bool)
+        if not fine or len(sizes) > MOST_SCALES:
+            raise CheckpointError(f"{path}: {name} does not accept its arguments: {key} is {str(value)[:40]}")
+    return name, arguments
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if it has a key twice, so that two readers may see two things."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
 
 
 def _json_object(path: Path, key: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {key} in its metadata is not JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: {key} in its metadata is not a JSON object but {text[:40]}")
     return value
 
 
-def _fill(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put the tensors of a file, as float32, in place of the network's own."""
+def _build(
+    path: Path, architecture: str, arguments: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> nn.Module:
+    """Build a network whose tensors have these names and shapes, without numbers; CheckpointError if it has others."""
+    thread, parameters = threading.get_ident(), 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal parameters
+        parameters += threading.get_ident() == thread  # the hook sees the modules of every thread
+        if parameters > len(shapes):
+            raise ValueError(f"they ask for more than the {len(shapes)} tensors of the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        # On the meta device nothing is initialised: quicker, and it leaves the caller's random numbers alone.
+        with torch.device("meta"):
+            net = ARCHITECTURES[architecture](**arguments)
+    except Exception as error:  # arguments of a stranger may fail in any way
+        raise CheckpointError(f"{path}: {architecture} does not accept its arguments: {first_line(error)}") from error
+    finally:
+        hook.remove()
     needs = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
-    architecture = type(net).__name__
-    if missing := needs.keys() - tensors.keys():
+    if missing := needs.keys() - shapes.keys():
         raise CheckpointError(f"{path} lacks {len(missing)} tensors of {architecture}, the first {min(missing)}")
-    if extra := tensors.keys() - needs.keys():
+    if extra := shapes.keys() - needs.keys():
         raise CheckpointError(f"{path} has {len(extra)} tensors that {architecture} lacks, the first {min(extra)}")
-    for key, tensor in tensors.items():
-        if tuple(tensor.shape) != needs[key]:
-            raise CheckpointError(f"{path}: {key} is {tuple(tensor.shape)}, but {architecture} needs {needs[key]}")
-        if not torch.isfinite(tensor).all():
+    for key, shape in shapes.items():
+        if shape != needs[key]:
+            raise CheckpointError(f"{path}: {key} is {shape}, but {architecture} needs {needs[key]}")
+    return net
+
+
+def _fill(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put the tensors of a file, as float32, in place of those of a network that `_build` returned."""
+    state = {}
+    for key, needed in net.state_dict().items():
+        tensor = tensors[key]
+        # Batch normalisation counts its batches in whole numbers.
+        known = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        if tensor.dtype not in (known if needed.is_floating_point() else (needed.dtype,)):
+            raise CheckpointError(f"{path}: {key} is {tensor.dtype}, and weights must be 16, 32 or 64-bit floats")
+        state[key] = tensor.float() if needed.is_floating_point() else tensor
+        if not torch.isfinite(state[key]).all():
             raise CheckpointError(f"{path}: {key} has NaN or infinite weights, so the file is damaged: fetch it again")
-    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     net.load_state_dict(state, assign=True)
 
 
@@ -398,6 +461,7 @@ def register(name: str, path: str | Path, title: str) -> Entry:
     return registry()[name]
 
 
+@runtime.own_defaults
 def convert(source: str | Path, target: str | Path) -> str:
     """Turn a state dict of BF-CNN by the paper's authors into a checkpoint, and return its sha256.
 
@@ -411,19 +475,32 @@ def convert(source: str | Path, target: str | Path) -> str:
         state = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler fails in any way that a foreign file makes it fail
         raise CheckpointError(f"{source} cannot be read as a PyTorch state dict: {first_line(error)}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(key, str) and _is_plain(state[key]) for key in state):
         raise CheckpointError(f"{source} is not a plain state dict: save `model.state_dict()` and convert that")
+    # A few bytes can be seen as a tensor of any size, or as many tensors.
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > source.stat().st_size:
+        raise CheckpointError(f"{source} has fewer bytes than its tensors: save `model.state_dict()` and convert that")
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     depth = sum(re.fullmatch(r"conv_layers\.\d+\.weight", key) is not None for key in state)
     first = state.get("conv_layers.0.weight")
     if first is None or first.ndim != 4 or depth < 2:
         raise CheckpointError(f"{source} is not a state dict of BF-CNN: it has no conv_layers.0.weight and so on")
     width, channels, kernel = first.shape[:3]
-    net = BFCNN(channels=channels, depth=depth, width=width, kernel=kernel).eval()
+    sizes = {"channels": channels, "depth": depth, "width": width, "kernel": kernel}
+    if not all(0 < size <= LARGEST_SIZE for size in sizes.values()):
+        raise CheckpointError(f"{source} is not a state dict of BF-CNN: it would have {sizes}")
+    net = _build(source, "BFCNN", sizes, {key: tuple(tensor.shape) for key, tensor in state.items()})
     _fill(net, state, source)
     recipe = f"the authors' state dict {source.name}, its scales folded into the convolutions"
     authors = "the authors' (Kadkhodaie & Simoncelli 2021)"
-    return save(net.fold(), target, recipe=recipe, data=authors, sigma=authors, quality={})
+    assert isinstance(net, BFCNN)
+    return save(net.eval().fold(), target, recipe=recipe, data=authors, sigma=authors, quality={})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor whose numbers lie in memory one by one."""
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    return plain and value.device.type == "cpu"
 
 
 def push(folder: str | Path, repo: str, *, private: bool = False) -> str:

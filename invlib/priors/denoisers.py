@@ -108,6 +108,8 @@ class BFCNN(Denoiser):
         self, channels: int = 3, depth: int = 20, width: int = 64, kernel: int = 3, folded: bool = False
     ) -> None:
         super().__init__(channels, depth=depth, width=width, kernel=kernel, folded=folded)
+        if depth < 2 or kernel % 2 == 0:
+            raise ValueError(f"depth must be at least 2 and kernel odd, got {depth} and {kernel}")
         sizes = [channels, *[width] * (depth - 1), channels]
         self.conv_layers = nn.ModuleList(conv(*pair, kernel) for pair in itertools.pairwise(sizes))
         self.folded = folded
@@ -253,6 +255,8 @@ class BFRecurrentCNN(Denoiser):
 
     def __init__(self, channels: int = 3, width: int = 64, blocks: int = 3, passes: int = 4) -> None:
         super().__init__(channels, width=width, blocks=blocks, passes=passes)
+        if not 1 <= passes <= 100:
+            raise ValueError(f"passes must be from 1 to 100, got {passes}")
         self.passes = passes
         self.stem = conv(4 * channels, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))

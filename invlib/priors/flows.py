@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invlib.checks import check_seed
+from invlib.checks import check_seed, check_shape
+from invlib.runtime import own_defaults
 
 
 class Flow(nn.Module):
@@ -37,7 +38,7 @@ class Flow(nn.Module):
     def __init__(self, image_shape: Sequence[int], **arguments: Any) -> None:
         super().__init__()
         self.arguments = {"image_shape": list(image_shape), **arguments}
-        self.image_shape = tuple(image_shape)
+        self.image_shape = check_shape(image_shape)
         self.dims = math.prod(self.image_shape)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +65,7 @@ class Flow(nn.Module):
         return self.decode(z.to(next(self.parameters())))[0]
 
 
+@own_defaults
 def standard_normal(count: int, dims: int, seed: int) -> Tensor:
     """Draw from N(0, I), each row from its own stream of random numbers: (count, dims).
 
@@ -170,7 +172,7 @@ class RealNVP(Flow):
         sizes = [math.prod(half) for half in self.halves]
         *parts, rest = z.split([*sizes, sizes[-1]], 1)
         h = rest.unflatten(1, self.halves[-1])
-        logdet = torch.zeros(len(z), device=z.device)
+        logdet = z.new_zeros(len(z))
         for scale, noise, half in reversed(list(zip(self.scales, parts, self.halves, strict=True))):
             h = torch.cat([h, noise.unflatten(1, half)], 1)
             for layer in reversed(scale):
@@ -183,14 +185,14 @@ class RealNVP(Flow):
         if tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(f"expected a batch of images (B, {self.image_shape}), got {tuple(x.shape)}")
         if not self.logit:
-            return x - 0.5, torch.zeros(len(x), device=x.device)
+            return x - 0.5, x.new_zeros(len(x))
         squeezed = self.LOGIT_MARGIN + (1 - 2 * self.LOGIT_MARGIN) * x
         y = squeezed.logit()
         return y, self._logit_slope(y)
 
     def _from_reals(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if not self.logit:
-            return y + 0.5, torch.zeros(len(y), device=y.device)
+            return y + 0.5, y.new_zeros(len(y))
         x = (y.sigmoid() - self.LOGIT_MARGIN) / (1 - 2 * self.LOGIT_MARGIN)
         return x, -self._logit_slope(y)
 

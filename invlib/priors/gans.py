@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from invlib.checks import check_shape
 from invlib.priors.flows import standard_normal
 
 
@@ -43,7 +44,7 @@ class Generator(nn.Module):
         super().__init__()
         self.arguments: dict[str, Any] = {"image_shape": list(image_shape), "width": list(width)}
         self.arguments |= {"latent_dim": latent_dim, "folded": folded}
-        self.image_shape, self.latent_dim, self.folded = tuple(image_shape), latent_dim, folded
+        self.image_shape, self.latent_dim, self.folded = check_shape(image_shape), latent_dim, folded
         channels, height, across = self.image_shape
         coarsest, rest = divmod(height, 2 ** len(width))
         if rest or height != across:

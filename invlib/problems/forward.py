@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invlib.checks import check_seed, check_shape
 from invlib.problems.noise import Gaussian, NoiseModel
+from invlib.runtime import own_defaults
 
 Forward = Callable[[Tensor], Tensor]
 """f, from images (batch, C, H, W) to measurements (batch, ...); differentiable, and on the device of the prior."""
@@ -37,6 +38,7 @@ class GaussianMeasurements(nn.Module):
 
     matrix: Tensor
 
+    @own_defaults
     def __init__(self, image_shape: Sequence[int], count: int, seed: int = 0) -> None:
         super().__init__()
         size = math.prod(check_shape(image_shape))

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from invlib import images
-from invlib.checks import check_batch, check_one, check_seed
+from invlib.checks import check_batch, check_one, check_seed, check_shape
 from invlib.images import Picture
 from invlib.metrics import psnr, ssim, ssim_paper
 from invlib.problems.operators import (
+    WAYS,
     BlockAverage,
     Blur,
     DenseRows,
+    Downsampling,
+    FramedBlur,
     LinearOperator,
     LowPass,
     Mask,
@@ -30,6 +33,7 @@ from invlib.problems.operators import (
     motion_kernel,
 )
 from invlib.problems.spec import KERNEL, MASK, ImageShape, Knob, Problem, Task, kernel_levels, member
+from invlib.runtime import own_defaults
 
 KEEP = 0.1
 """The fraction of coefficients, pixels or measurements that is kept, unless another one is asked for."""
@@ -44,13 +48,15 @@ class LinearTask(Task):
     operator : builds the measurement for an image shape; its keyword arguments are the task's knobs.
     scale : the knob that says how many pixels of the image, along each side, are measured as one.
     no_picture : why a picture cannot be what was measured; empty where it can.
-    say_what : whether a picture can be what was measured only if a knob is given.
+    say_what : what to give besides, where a picture can be what was measured only with a knob.
+    exact : whether what is known of such a picture is kept as it is, unless its noise level is given.
     """
 
     operator: Callable[..., LinearOperator]
     scale: str = ""
     no_picture: str = ""
     say_what: str = ""
+    exact: bool = False
 
     def side(self, knobs: Mapping[str, Any]) -> int:
         """How many pixels of the image, along each side, are measured as one; ValueError if it is less than 1."""
@@ -60,9 +66,9 @@ class LinearTask(Task):
         return side
 
 
-def super_resolution(shape: ImageShape, *, factor: int) -> LinearOperator:
-    """Averages over blocks of factor × factor pixels."""
-    return BlockAverage(shape, factor)
+def super_resolution(shape: ImageShape, *, factor: int, downsampling: str = "box") -> LinearOperator:
+    """A picture that is `factor` times smaller, made in one of `WAYS`; "box" takes averages over blocks of pixels."""
+    return BlockAverage(shape, factor) if downsampling == "box" else Downsampling(shape, factor, downsampling)
 
 
 def deblurring(
@@ -72,6 +78,7 @@ def deblurring(
     gaussian: float | None = None,
     motion: tuple[float, float] | None = None,
     kernel: Tensor | None = None,
+    circular: bool = False,
 ) -> LinearOperator:
     """A blur of one of four kinds.
 
@@ -82,19 +89,22 @@ def deblurring(
     gaussian : standard deviation of a Gaussian blur, in pixels.
     motion : length in pixels and angle in degrees, counter-clockwise from the horizontal, of a straight camera motion.
     kernel : a grey picture of a blur kernel, (height, width); only its proportions matter (see `kernel_levels`).
+    circular : whether the picture wraps, as in the paper's mathematics; otherwise the scene goes on beyond the frame.
+        `keep` is always of a picture that wraps.
 
     Raises
     ------
     ValueError : two kinds at once, or a number out of range.
     """
     check_one(keep=keep, gaussian=gaussian, motion=motion, kernel=kernel)
+    blur = Blur if circular else FramedBlur
     radius = (min(shape[-2:]) - 1) // 2  # of the largest kernel that fits
     if gaussian is not None:
         if not 0 < gaussian <= radius / 3:
             raise ValueError(
                 f"gaussian must be above 0 and at most {radius / 3:.4g} pixels for this picture, got {gaussian}"
             )
-        return Blur(shape, gaussian_kernel(gaussian))
+        return blur(shape, gaussian_kernel(gaussian))
     if motion is not None:
         length, angle = motion
         if not 1 <= length <= 2 * radius + 1 or not math.isfinite(angle):
@@ -102,9 +112,9 @@ def deblurring(
                 f"motion must be a length from 1 to {2 * radius + 1} pixels for this picture, and an angle in degrees, "
                 f"got {motion}"
             )
-        return Blur(shape, motion_kernel(length, angle))
+        return blur(shape, motion_kernel(length, angle))
     if kernel is not None:
-        return Blur(shape, kernel_levels(kernel))
+        return blur(shape, kernel_levels(kernel))
     return LowPass(shape, KEEP if keep is None else keep)
 
 
@@ -113,9 +123,12 @@ def inpainting(
 ) -> LinearOperator:
     """A missing block (top, left, height, width), or the pixels where `mask` is False; a middle block by default."""
     check_one(box=box, mask=mask)
-    if mask is not None:
-        return Mask(shape, mask)
     height, width = shape[-2:]
+    if mask is not None:
+        if mask.shape[-2:] != (height, width):
+            size = f"{mask.shape[-1]}×{mask.shape[-2]}"
+            raise ValueError(f"the mask is {size} pixels, the picture {width}×{height}: make the mask as large")
+        return Mask(shape, mask)
     return Mask.block(shape, box or (height * 3 // 8, width * 3 // 8, height // 4, width // 4))
 
 
@@ -151,11 +164,21 @@ TASKS: dict[str, LinearTask] = {
                 (2, 3, 4, 8),
                 "×",
             ),
+            Knob(
+                "downsampling",
+                str,
+                "How the small picture was made: box (averages over blocks), bicubic or lanczos (with a filter that "
+                "skips nothing), nearest (the pixel in the middle of each block), or stride (the first one).",
+                "How it was made small",
+                "box",
+                WAYS,
+                advanced=True,
+            ),
         ),
     ),
     "deblurring": LinearTask(
         operator=deblurring,
-        exclusive=True,
+        exclusive=("keep", "gaussian", "motion", "kernel"),
         knobs=(
             keep(
                 "Frequencies kept",
@@ -178,11 +201,21 @@ TASKS: dict[str, LinearTask] = {
                 metavar="LENGTH,ANGLE",
             ),
             Knob("kernel", KERNEL, "A picture of the blur kernel: what becomes of a point of light.", "Kernel"),
+            Knob(
+                "circular",
+                bool,
+                "Whether the picture wraps: what is blurred beyond one edge comes in at the other. Otherwise the scene "
+                "goes on beyond the frame, as it does for a camera.",
+                "The picture wraps",
+                False,
+                advanced=True,
+            ),
         ),
     ),
     "inpainting": LinearTask(
         operator=inpainting,
-        exclusive=True,
+        exclusive=("box", "mask"),
+        exact=True,
         say_what="with --measured say what is missing: --mask FILE (black there) or --box top,left,height,width",
         knobs=(
             Knob(
@@ -226,14 +259,15 @@ TASKS: dict[str, LinearTask] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearProblem(Problem):
-    """Linear measurements of a picture, m = Mᵀx + s n.
+    """Linear measurements of a picture with white noise.
 
     Attributes
     ----------
     operator, measurements : M and m.
-    noise_level : s, the standard deviation of the white noise, in units of the measurements.
-    estimate_noise : whether a solver is to estimate s instead of knowing it.
+    noise_level : the standard deviation of the noise, in units of the picture that was measured.
+    estimate_noise : whether a solver is to estimate the level instead of knowing it.
     noise_estimate : what it was estimated at.
+    seen : the picture that was measured, where the measurements leave out a part of it, such as noise that hides there.
     """
 
     operator: LinearOperator
@@ -241,6 +275,7 @@ class LinearProblem(Problem):
     noise_level: float = 0.0
     estimate_noise: bool = False
     noise_estimate: float | None = None
+    seen: Tensor | None = None
 
     command: ClassVar[str] = "restore"
     metrics = {"psnr": psnr, "ssim": ssim, "ssim_paper": ssim_paper}  # noqa: RUF012 - annotated in the base class
@@ -254,21 +289,27 @@ class LinearProblem(Problem):
         return self.operator.measured
 
     @property
-    def noise(self) -> float:
+    def noise(self) -> float | Tensor:
         """The noise level that a solver is to allow for."""
         return self.noise_level if self.noise_estimate is None else self.noise_estimate
 
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        return self.measured == math.prod(self.image_shape)
+        return self.measured == math.prod(self.operator.image_shape)
+
+    @property
+    def truth(self) -> Tensor | None:
+        truth = super().truth
+        return None if truth is None else self.operator.crop(truth)
 
     def view(self) -> Tensor:
-        return self.operator.view(self.measurements)
+        return self.operator.view(self.measurements) if self.seen is None else self.seen
 
     def baseline(self) -> Tensor:
-        """The smallest picture with these measurements, M m."""
-        return self.operator.adjoint(self.measurements)
+        """The smallest picture with these measurements, M m; of a blur the blurred picture."""
+        blurred = isinstance(self.operator, Blur | FramedBlur)
+        return self.view() if blurred else self.operator.adjoint(self.measurements)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -285,14 +326,15 @@ class LinearProblem(Problem):
         }
 
 
+@own_defaults
 def pose(
     task: str,
     picture: Picture,
     knobs: Mapping[str, Any] = {},
     *,
     simulated: bool = True,
-    noise_level: float = 0.0,
-    estimate_noise: bool = False,
+    noise_level: float | None = None,
+    estimate_noise: bool | None = None,
     seed: int = 0,
 ) -> LinearProblem:
     """Measure a picture, or take it as what was measured.
@@ -304,8 +346,10 @@ def pose(
     knobs : of the task; those that are missing have their defaults.
     simulated : whether the picture is a clean one, which is to be measured, so that an answer can be scored. Its sides
         are cropped to multiples of the pixels that are measured as one.
-    noise_level : standard deviation of the white noise in the measurements; of a clean picture's it is added.
-    estimate_noise : whether a solver is to estimate the level instead of knowing it.
+    noise_level : standard deviation of the white noise in the picture that is measured, such as the small picture or
+        the blurred picture. If that is simulated, the noise is added; none by default.
+    estimate_noise : whether a solver is to estimate the level instead of knowing it. That is the default for a picture
+        that was measured, as such pictures are noisy and were JPEG files, unless its level is given or it has holes.
     seed : of the noise.
 
     Raises
@@ -324,34 +368,59 @@ def pose(
     kind = TASKS[task]
     if not simulated and (kind.no_picture or (kind.say_what and not knobs)):
         raise ValueError(kind.no_picture or kind.say_what)
-    if not 0 <= noise_level <= 10:
-        raise ValueError(f"--noise-level must be from 0 to 10, in units of the measurements, got {noise_level}")
+    noise_level, estimate_noise = noise_to_assume(kind, simulated, noise_level, estimate_noise)
     values = kind.complete(knobs, task)
-    side = kind.side(values)
+    side, seen = kind.side(values), None
     if simulated:
         picture = replace(picture, image=images.crop_to_multiple(picture.image, side))
         operator = kind.operator(picture.image.shape[1:], **values)
+        if isinstance(operator, FramedBlur) and 2 * min(operator.measurement_shape[1:]) < min(operator.image_shape[1:]):
+            raise ValueError(
+                "the kernel is larger than half of the picture, of which too little would be left: take a larger "
+                "picture, or --circular"
+            )
         measurements = operator.measure(picture.image)
         if noise_level:
             generator = torch.Generator().manual_seed(check_seed(seed))
-            measurements = measurements + noise_level * torch.randn(measurements.shape, generator=generator)
+            if isinstance(operator, Blur):
+                seen = operator.blur(picture.image) + noise_level * torch.randn(
+                    picture.image.shape, generator=generator
+                )
+                measurements = operator.from_view(seen)
+            else:
+                noise = torch.randn(measurements.shape, generator=generator)
+                measurements = measurements + operator.noise_levels(noise_level) * noise
     else:
         channels, height, width = picture.image.shape[1:]
-        operator = kind.operator((channels, height * side, width * side), **values)
+        operator = kind.operator((channels, height * side, width * side), **values).extended()
         measurements = operator.from_view(picture.image)
+        seen = picture.image if isinstance(operator, Blur) else None
     check_batch(measurements, operator.measurement_shape, "measurements")
     return LinearProblem(
         task=task,
-        image_shape=operator.image_shape,
+        image_shape=check_shape(operator.crop(torch.empty(1, *operator.image_shape, device="meta")).shape[1:]),
         knobs=values,
         picture=picture,
         simulated=simulated,
         seed=seed,
         operator=operator,
         measurements=measurements,
+        seen=seen,
         noise_level=noise_level,
         estimate_noise=estimate_noise,
     )
+
+
+def noise_to_assume(
+    kind: LinearTask, simulated: bool, noise_level: float | None, estimate_noise: bool | None
+) -> tuple[float, bool]:
+    """The noise level, and whether to estimate it, from arguments of `pose`; ValueError if it is out of range."""
+    if estimate_noise is None:
+        estimate_noise = not simulated and noise_level is None and not kind.exact
+    noise_level = noise_level or 0.0
+    if not 0 <= noise_level <= 10:
+        raise ValueError(f"--noise-level must be from 0 to 10, where white is 1, got {noise_level}")
+    return noise_level, estimate_noise
 
 
 def noise_of(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from invlib.checks import check_seed, check_shape
 from invlib.priors.flows import Flow, standard_normal
+from invlib.runtime import own_defaults
 
 
 class NoiseModel(nn.Module, ABC):
@@ -56,6 +57,7 @@ class Gaussian(NoiseModel):
     std: Tensor
     mean: Tensor
 
+    @own_defaults
     def __init__(self, std: Tensor | float, mean: Tensor | float = 0.0) -> None:
         super().__init__()
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
@@ -83,6 +85,7 @@ class Gaussian(NoiseModel):
 Profile = Literal["appendix", "text"]
 
 
+@own_defaults
 def sinusoidal(shape: Sequence[int], c: float = 0.1, profile: Profile = "appendix", mean: float = 0.0) -> Gaussian:
     """Make Gaussian noise whose strength rises and falls over 16 rows of an image, or 16 entries of a vector.
 
@@ -110,6 +113,7 @@ def sinusoidal(shape: Sequence[int], c: float = 0.1, profile: Profile = "appendi
     return Gaussian(std if len(shape) == 1 else std[:, None], mean)
 
 
+@own_defaults
 def radial(shape: Sequence[int], c: float = 0.1, centre: tuple[float, float] | None = None) -> Gaussian:
     """Make Gaussian noise that fades with the distance d in pixels from a centre, for images of shape (C, H, W).
 
@@ -125,6 +129,7 @@ def radial(shape: Sequence[int], c: float = 0.1, centre: tuple[float, float] | N
     return Gaussian((c * torch.exp(-0.005 * distance2)).clamp(0.001, 1000))
 
 
+@own_defaults
 def scribbled(strokes: Tensor, std: float = 0.01, spread: float = 1.0) -> Gaussian:
     """Make the noise model of strokes of a pen over a picture, at known places and of unknown colour.
 
@@ -176,6 +181,7 @@ class PastedDigits(NoiseModel):
 
     elsewhere: Tensor
 
+    @own_defaults
     def __init__(self, flow: Flow, places: Sequence[Place], image_shape: Sequence[int], std: float = 0.01) -> None:
         super().__init__()
         self.flow, self.places, self.image_shape = flow, tuple(places), check_shape(image_shape)
@@ -220,6 +226,7 @@ class PastedDigits(NoiseModel):
         return channel, slice(top, top + self.height), slice(left, left + self.width)
 
 
+@own_defaults
 def scatter(image_shape: Sequence[int], count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> list[Place]:
     """Draw places for `count` digits of `size` (height, width) on an image (C, H, W), so that no two overlap.
 

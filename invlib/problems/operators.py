@@ -1,10 +1,10 @@
 """Measure images by linear operators with orthonormal rows.
 
-Every operator stands for a matrix `M` with orthonormal columns: `measure` is `Mᵀ x` and `adjoint` is `M m`. Because
-`MᵀM = I`, the adjoint is also the pseudo-inverse, and `M Mᵀ` projects onto the measured subspace. Only `DenseRows`
-stores the matrix. Operators are modules, so `.to(device)` moves their tensors. The notation is that of section 3 of
-Kadkhodaie & Simoncelli (2021), "Stochastic Solutions for Linear Inverse Problems using the Prior Implicit in a
-Denoiser", https://arxiv.org/abs/2007.13640.
+Every operator but `FramedBlur` stands for a matrix `M` with orthonormal columns: `measure` is `Mᵀ x` and `adjoint` is
+`M m`. Because `MᵀM = I`, the adjoint is also the pseudo-inverse, and `M Mᵀ` projects onto the measured subspace. Only
+`DenseRows` stores the matrix. Operators are modules, so `.to(device)` moves their tensors. The notation is that of
+section 3 of Kadkhodaie & Simoncelli (2021), "Stochastic Solutions for Linear Inverse Problems using the Prior Implicit
+in a Denoiser", https://arxiv.org/abs/2007.13640.
 
 To write an operator of your own, subclass `LinearOperator`, set `measurement_shape`, and define `measure` and
 `adjoint`.
@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invlib.checks import check_batch, check_seed, check_shape
+from invlib.runtime import own_defaults
 
 
 class LinearOperator(nn.Module, ABC):
@@ -34,6 +36,8 @@ class LinearOperator(nn.Module, ABC):
     ----------
     image_shape : (channels, height, width) of the images.
     measurement_shape : shape of the measurements of one image.
+    orthonormal : whether the rows are orthonormal. An operator whose rows are not overrides `solve`.
+    pictured : whether `view` shows a picture in which the noise of the measurements is white.
 
     Examples
     --------
@@ -51,6 +55,13 @@ class LinearOperator(nn.Module, ABC):
     """
 
     measurement_shape: tuple[int, ...]
+    orthonormal: ClassVar[bool] = True
+    pictured: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__init__ = own_defaults(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
@@ -81,6 +92,29 @@ class LinearOperator(nn.Module, ABC):
         """Return the measurements (batch, *measurement_shape) that pictures show: the inverse of `view`."""
         return self.measure(picture)
 
+    def noise_levels(self, level: float) -> Tensor:
+        """Return the standard deviation of each measurement, if the picture that was measured has white noise.
+
+        `level` is the noise's standard deviation in that picture, which `view` shows: the small picture, the blurred
+        picture. The result broadcasts with (*measurement_shape).
+        """
+        return torch.tensor(level)
+
+    def solve(self, m: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return `(signal · MᵀM + diag(noise))⁻¹ m` of measurements (batch, *measurement_shape).
+
+        `signal` and `noise` are variances, of the image and of each measurement. Both broadcast with the measurements.
+        """
+        return m / (signal + noise)
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the part of images (batch, *image_shape) that is the answer: all of it unless overridden."""
+        return x
+
+    def extended(self) -> LinearOperator:
+        """Return the operator for a picture of `image_shape` that is itself what was measured: this one by default."""
+        return self
+
     def check_image(self, x: Tensor) -> None:
         """Raise ValueError unless `x` is (batch, *image_shape)."""
         check_batch(x, self.image_shape, "images")
@@ -88,6 +122,24 @@ class LinearOperator(nn.Module, ABC):
     def check_measurements(self, m: Tensor) -> None:
         """Raise ValueError unless `m` is (batch, *measurement_shape)."""
         check_batch(m, self.measurement_shape, "measurements")
+
+
+class Identity(LinearOperator):
+    """Every number of the image, which makes sense with noise only: denoising. Measurements are (batch, C, H, W)."""
+
+    pictured = True
+
+    def __init__(self, image_shape: Sequence[int]) -> None:
+        super().__init__(image_shape)
+        self.measurement_shape = self.image_shape
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return x
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
+        return m
 
 
 class BlockAverage(LinearOperator):
@@ -103,15 +155,15 @@ class BlockAverage(LinearOperator):
     tensor([[[[0.2000, 0.6000]]]])
     """
 
+    pictured = True
+
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
         super().__init__(image_shape)
-        channels, height, width = self.image_shape
-        if factor < 1 or height % factor or width % factor:
-            raise ValueError(
-                f"factor must divide both sides of the image, got {factor} for {height}×{width}: crop the image first"
-            )
         self.factor = factor
-        self.measurement_shape = (channels, height // factor, width // factor)
+        self.measurement_shape = reduced(self.image_shape, factor)
+
+    def noise_levels(self, level: float) -> Tensor:
+        return torch.tensor(self.factor * level)
 
     def measure(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -130,6 +182,117 @@ class BlockAverage(LinearOperator):
         """Return the measurements of low-resolution pictures (batch, channels, height / factor, width / factor)."""
         check_batch(picture, self.measurement_shape, "low-resolution pictures")
         return self.factor * picture
+
+
+def reduced(image_shape: tuple[int, int, int], factor: int) -> tuple[int, int, int]:
+    """Return the shape of an image that is `factor` times smaller; ValueError unless that divides height and width."""
+    channels, height, width = image_shape
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(
+            f"factor must divide both sides of the image, got {factor} for {height}×{width}: crop the image first"
+        )
+    return channels, height // factor, width // factor
+
+
+class Downsampling(LinearOperator):
+    """The ways in which programs make a picture smaller: super-resolution from small pictures of other people.
+
+    A way is a matrix for the rows and one for the columns, in closed form. Their singular value decompositions make the
+    operator orthonormal: the measurements are the image's coefficients for the right singular vectors, and `view`
+    turns them into the small picture.
+
+    Parameters
+    ----------
+    image_shape : (channels, height, width).
+    factor : how many times smaller the picture is. ValueError unless it divides height and width.
+    way : a name in `WAYS`; ValueError otherwise. "nearest" takes the pixel in the middle, as Pillow does, and "stride"
+        takes the first of every `factor` pixels, as NumPy's slices and OpenCV do.
+
+    Examples
+    --------
+    >>> half = Downsampling((1, 8, 8), factor=2, way="stride")
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> torch.allclose(half.view(half.measure(x)), x[..., ::2, ::2], atol=1e-6)
+    True
+    """
+
+    pictured = True
+    rows: Tensor
+    columns: Tensor
+    small_rows: Tensor
+    small_columns: Tensor
+    gains: Tensor
+
+    def __init__(self, image_shape: Sequence[int], factor: int, way: str) -> None:
+        super().__init__(image_shape)
+        self.measurement_shape, self.way = reduced(self.image_shape, factor), way
+        matrices = (resampling_matrix(side, factor, way) for side in self.image_shape[1:])
+        axes = [torch.linalg.svd(matrix, full_matrices=False) for matrix in matrices]
+        for name, (left, _, right) in zip(("rows", "columns"), axes, strict=True):
+            self.register_buffer(name, right.float())
+            self.register_buffer(f"small_{name}", left.float())
+        self.register_buffer("gains", torch.outer(*(gains for _, gains, _ in axes)).float())
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return self.rows @ x @ self.columns.mT
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
+        return self.rows.mT @ m @ self.columns
+
+    def view(self, m: Tensor) -> Tensor:
+        """Return the small pictures, (batch, channels, height / factor, width / factor)."""
+        self.check_measurements(m)
+        return self.small_rows @ (self.gains * m) @ self.small_columns.mT
+
+    def from_view(self, picture: Tensor) -> Tensor:
+        """Return the measurements of small pictures (batch, channels, height / factor, width / factor)."""
+        check_batch(picture, self.measurement_shape, "small pictures")
+        return self.small_rows.mT @ picture @ self.small_columns / self.gains
+
+    def noise_levels(self, level: float) -> Tensor:
+        return level / self.gains
+
+
+def cubic(x: Tensor) -> Tensor:
+    """Keys's cubic filter with a = -½, which Pillow's, MATLAB's and other programs' "bicubic" uses.
+
+    References
+    ----------
+    Keys (1981), "Cubic convolution interpolation for digital image processing",
+    https://doi.org/10.1109/TASSP.1981.1163711
+    """
+    x = x.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+def lanczos(x: Tensor) -> Tensor:
+    """The sinc function under a window of three lobes."""
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
+
+
+FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "box": lambda x: (x.abs() < 0.5).double(),
+    "bicubic": cubic,
+    "lanczos": lanczos,
+}
+"""Ways to make a picture smaller by a filter that is stretched by the factor, so that nothing is skipped."""
+
+WAYS = (*FILTERS, "nearest", "stride")
+"""The ways to make a picture smaller."""
+
+
+def resampling_matrix(side: int, factor: int, way: str) -> Tensor:
+    """Make the matrix (side / factor, side) that makes one side of a picture smaller: float64, every row of sum 1."""
+    if way not in WAYS:
+        raise ValueError(f"downsampling must be one of {', '.join(WAYS)}, got {way!r}")
+    small, pixels = torch.arange(side // factor, dtype=torch.float64)[:, None], torch.arange(side, dtype=torch.float64)
+    if way in ("nearest", "stride"):
+        return (pixels == small * factor + (factor // 2 if way == "nearest" else 0)).double()
+    weights = FILTERS[way]((pixels + 0.5) / factor - small - 0.5)
+    return weights / weights.sum(1, keepdim=True)
 
 
 class Mask(LinearOperator):
@@ -162,6 +325,7 @@ class Mask(LinearOperator):
         self.measurement_shape = (len(self.chosen),)
 
     @classmethod
+    @own_defaults
     def block(cls, image_shape: Sequence[int], box: tuple[int, int, int, int]) -> Mask:
         """Measure everything except the block `box` = (top, left, height, width), in pixels.
 
@@ -176,6 +340,7 @@ class Mask(LinearOperator):
         return cls(image_shape, kept)
 
     @classmethod
+    @own_defaults
     def random_pixels(cls, image_shape: Sequence[int], keep: float, seed: int = 0, shared: bool = True) -> Mask:
         """Measure a random fraction `keep` of the pixels, `round(keep * count)` of them.
 
@@ -296,7 +461,7 @@ class LowPass(FourierRows):
 
 
 class Blur(FourierRows):
-    """Circular convolution with a known kernel: deblurring.
+    """Circular convolution with a known kernel: deblurring of pictures that wrap (see `FramedBlur` for others).
 
     A blur multiplies each Fourier coefficient by the kernel's transfer function. This is its singular value
     decomposition, and the singular values are the magnitudes. Frequencies whose magnitude is above `threshold` times
@@ -325,6 +490,7 @@ class Blur(FourierRows):
 
     transfer: Tensor
     inverse: Tensor
+    gains: Tensor
 
     def __init__(self, image_shape: Sequence[int], kernel: Tensor, threshold: float = 0.05) -> None:
         if not 0 < threshold < 1:
@@ -334,8 +500,14 @@ class Blur(FourierRows):
         magnitude = torch.maximum(transfer.abs(), opposite(transfer.abs()))
         super().__init__(image_shape, magnitude > threshold * magnitude.max())
         self.dropped = math.prod(self.image_shape) - self.measured
+        self.register_buffer("gains", magnitude.flatten()[self.chosen].float())
         self.register_buffer("transfer", half_plane(transfer).to(torch.complex64))
         self.register_buffer("inverse", half_plane((1 / transfer).where(self.kept, 0)).to(torch.complex64))
+
+    def blur(self, x: Tensor) -> Tensor:
+        """Return blurred images (batch, *image_shape), the dropped frequencies with them."""
+        self.check_image(x)
+        return self.filter(x, self.transfer)
 
     def view(self, m: Tensor) -> Tensor:
         """Return the blurred pictures, (batch, *image_shape), without the dropped frequencies."""
@@ -345,6 +517,129 @@ class Blur(FourierRows):
         """Return the measurements of blurred pictures (batch, *image_shape): the blur is undone at kept frequencies."""
         self.check_image(picture)
         return self.measure(self.filter(picture, self.inverse))
+
+    def noise_levels(self, level: float) -> Tensor:
+        """Return the levels (channels, number of kept frequencies): weak frequencies are amplified, and so is noise."""
+        return (level / self.gains).expand(self.measurement_shape)
+
+
+class FramedBlur(LinearOperator):
+    """The part of a blurred scene that a camera's frame shows: deblurring without the assumption that pictures wrap.
+
+    The image is the scene: as much larger than the frame as the kernel reaches beyond it. The measurements are the
+    blurred picture itself, (batch, channels, height - kernel height + 1, width - kernel width + 1). `crop` cuts an
+    image to the frame.
+
+    The rows are not orthonormal, and `adjoint` is the transpose `Aᵀ m`, not the pseudo-inverse. `solve` uses conjugate
+    gradients, which the blur of a picture that wraps speeds up.
+
+    Parameters
+    ----------
+    image_shape : (channels, height, width) of the scene.
+    kernel : as for `Blur`.
+
+    Examples
+    --------
+    >>> blur = FramedBlur((1, 32, 32), gaussian_kernel(1.0))
+    >>> blur.measurement_shape, blur.extended().measurement_shape
+    ((1, 26, 26), (1, 32, 32))
+    """
+
+    orthonormal = False
+    pictured = True
+
+    FLOOR = 0.01
+    """The least noise that `solve` allows for, as a fraction of the signal's standard deviation: with none at all, the
+    errors of rounding would be amplified without bound where the blur leaves nothing."""
+
+    STEPS = 30
+    """The most conjugate gradients of `solve`. Samplers call it again and again, so that a small rest does no harm."""
+
+    transfer: Tensor
+    gain: Tensor
+
+    def __init__(self, image_shape: Sequence[int], kernel: Tensor) -> None:
+        super().__init__(image_shape)
+        channels, *size = self.image_shape
+        self.kernel = kernel
+        self.register_buffer("transfer", half_plane(transfer_function(kernel, (size[0], size[1]))).to(torch.complex64))
+        # Pixel (i, j) of a blurred picture depends on the scene from i - height + 1 + centre to i + centre.
+        lost = [(reach - 1 - reach // 2, reach // 2) for reach in kernel.shape]
+        self.frame = tuple(slice(before, side - after) for (before, after), side in zip(lost, size, strict=True))
+        height, width = (side - reach + 1 for side, reach in zip(size, kernel.shape, strict=True))
+        self.margins = (lost[1][0], lost[1][1], lost[0][0], lost[0][1])
+        self.measurement_shape = (channels, height, width)
+        # The blur of a frame that wraps, for `solve`. A kernel that is larger than the frame wraps more than once.
+        wrapped = torch.zeros(height, width, dtype=torch.float64)
+        places = torch.arange(kernel.shape[0])[:, None] % height, torch.arange(kernel.shape[1]) % width
+        wrapped.index_put_(places, kernel.double() / kernel.double().sum(), accumulate=True)
+        self.register_buffer("gain", torch.fft.rfft2(wrapped).abs().square().float())
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return self.crop(self._filter(x, self.transfer))
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        """Return `Aᵀ m`: images (batch, *image_shape) from measurements (batch, *measurement_shape)."""
+        self.check_measurements(m)
+        return self._filter(F.pad(m, self.margins), self.transfer.conj())
+
+    def view(self, m: Tensor) -> Tensor:
+        """Return the blurred pictures, which are the measurements."""
+        self.check_measurements(m)
+        return m
+
+    def from_view(self, picture: Tensor) -> Tensor:
+        """Return the measurements of blurred pictures (batch, *measurement_shape), which are the pictures."""
+        check_batch(picture, self.measurement_shape, "blurred pictures")
+        return picture
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return `Aᵀ (A Aᵀ + ε)⁻¹ A x`, the part of images (batch, *image_shape) that is measured well."""
+        return self.adjoint(self.solve(self.measure(x), x.new_ones(1), x.new_zeros(1)))
+
+    def crop(self, x: Tensor) -> Tensor:
+        return x[..., self.frame[0], self.frame[1]]
+
+    def extended(self) -> FramedBlur:
+        channels, height, width = self.image_shape
+        down, right = self.kernel.shape
+        return FramedBlur((channels, height + down - 1, width + right - 1), self.kernel)
+
+    def solve(self, m: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return `(signal · A Aᵀ + diag(noise))⁻¹ m` by conjugate gradients, for noise of at least `FLOOR`.
+
+        References
+        ----------
+        Nagy, Palmer & Perrone (2004), "Iterative Methods for Image Deblurring: A Matlab Object-Oriented Approach",
+        https://doi.org/10.1023/B:NUMA.0000027762.08431.64
+        """
+        noise = noise + self.FLOOR**2 * signal
+        typical = noise.flatten(1).mean(1).view(-1, 1, 1, 1) if noise.ndim == 4 else noise
+        inverse = 1 / (signal * self.gain + typical)  # exact for a picture that wraps
+
+        def apply(v: Tensor) -> Tensor:
+            return signal * self.measure(self.adjoint(v)) + noise * v
+
+        def dot(a: Tensor, b: Tensor) -> Tensor:
+            return (a * b).sum((1, 2, 3), keepdim=True)
+
+        v, r = torch.zeros_like(m), m
+        z = direction = self._filter(r, inverse)
+        energy = start = dot(r, z)
+        for _ in range(self.STEPS):
+            along = apply(direction)
+            length = energy / dot(direction, along).clamp_min(1e-30)
+            v, r = v + length * direction, r - length * along
+            z = self._filter(r, inverse)
+            before, energy = energy, dot(r, z)
+            if bool((energy <= 1e-6 * start).all()):
+                break
+            direction = z + energy / before.clamp_min(1e-30) * direction
+        return v
+
+    def _filter(self, x: Tensor, response: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=x.shape[-2:])
 
 
 def transfer_function(kernel: Tensor, size: tuple[int, int]) -> Tensor:
@@ -362,6 +657,7 @@ def transfer_function(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.fft.fft2(padded.roll((-(kernel.shape[0] // 2), -(kernel.shape[1] // 2)), (0, 1)))
 
 
+@own_defaults
 def gaussian_kernel(sigma: float) -> Tensor:
     """Make a Gaussian kernel of standard deviation `sigma` > 0 pixels, cut at 3 σ: square, odd side, float32, sum 1.
 
@@ -376,6 +672,7 @@ def gaussian_kernel(sigma: float) -> Tensor:
     return (kernel / kernel.sum()).float()
 
 
+@own_defaults
 def motion_kernel(length: float, angle: float) -> Tensor:
     """Make the kernel of a camera that moves evenly during the exposure: a straight streak, square, odd side, sum 1.
 

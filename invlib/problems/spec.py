@@ -10,7 +10,7 @@ import json
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -193,11 +193,11 @@ class Task:
     Attributes
     ----------
     knobs : what a person sets of it.
-    exclusive : whether each knob is a problem of its own, so that at most one is given.
+    exclusive : knobs each of which is a problem of its own, so that at most one of them is given.
     """
 
     knobs: tuple[Knob, ...] = ()
-    exclusive: bool = False
+    exclusive: tuple[str, ...] = ()
 
     def complete(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The given values, with the defaults of the knobs that are missing.
@@ -212,9 +212,10 @@ class Task:
                 has = ", ".join(other.flag for other in self.knobs) or "none"
                 raise ValueError(f"{flag(each)} does not belong to {name}, which has {has}")
         values = {each: known[each].check(value) for each, value in given.items()}
-        if self.exclusive and values:
-            return values
-        return {**{each.name: each.default for each in self.knobs if each.default is not None}, **values}
+        chosen = any(each in values for each in self.exclusive)
+        left = [each for each in self.knobs if not (chosen and each.name in self.exclusive)]
+        values = {each.name: each.default for each in left if each.default is not None} | values
+        return {each: values[each] for each in known if each in values}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -297,19 +298,19 @@ class Problem(ABC):
         return hash(json.dumps(self.parameters))
 
 
-def decode(knobs: Iterable[Knob], values: Mapping[str, Any], *, all_of_them: bool) -> dict[str, Any]:
+def decode(knobs: Iterable[Knob], values: Mapping[str, Any], optional: Collection[str] = ()) -> dict[str, Any]:
     """The values that a JSON object has for knobs.
 
     Raises
     ------
-    ValueError : a value is of another kind than its knob or has none, or `all_of_them` are to be there and one is not.
+    ValueError : a value is of another kind than its knob or has none, or one is missing that is not `optional`.
     """
     known = {each.name: each for each in knobs}
     for name in values:
         if name not in known:
             raise ValueError(f'"{name}" is not among {", ".join(known) or "the settings: there are none"}')
     for each in known.values():
-        if all_of_them and each.default is not None and each.name not in values:
+        if each.default is not None and each.name not in (*values, *optional):
             raise ValueError(f'"{each.name}" is missing')
     return {name: known[name].decode(value) for name, value in values.items()}
 

@@ -335,6 +335,8 @@ def pose(
     if task == SCRIBBLE:
         if "strokes" not in values:
             raise ValueError(f"{task} needs its strokes: give a drawing of them")
+        if bool((values["strokes"][3] > 0).all()):
+            raise ValueError("the strokes hide the whole picture: draw them on a ground that is black or transparent")
         # As they are written to a run's JSON and read again.
         values["strokes"] = images.quantise(values["strokes"])
     shape = IMAGE_SHAPES[kind.pictures]

@@ -24,14 +24,16 @@ from skimage import restoration
 from torch import Tensor
 from torch.nn import functional as F
 
-from invlib.checks import check_positive, check_seed, check_shape
+from invlib.checks import MOST_STEPS, check_measurements, check_positive, check_seed, check_shape, check_whole
 from invlib.priors.denoisers import Denoiser
 from invlib.problems.operators import LinearOperator
+from invlib.runtime import own_defaults
 
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Maps red, green and blue to brightness and two colour differences. It is orthonormal, so white noise stays white."""
 
 
+@own_defaults
 def bm3d(y: Tensor, sigma: float | Tensor) -> Tensor:
     """Denoise by block matching and 3-D filtering, with the package `bm3d` of the method's authors.
 
@@ -73,6 +75,7 @@ def bm3d(y: Tensor, sigma: float | Tensor) -> Tensor:
     return _each(denoise, y)
 
 
+@own_defaults
 def total_variation(y: Tensor, weight: float) -> Tensor:
     """Denoise images (batch, C, H, W), each channel by itself: minimise ½ ‖x − y‖² + weight · Σ |∇x|.
 
@@ -100,6 +103,27 @@ def total_variation(y: Tensor, weight: float) -> Tensor:
     return _each(denoise, y)
 
 
+@own_defaults
+@torch.no_grad()
+def wavelets(y: Tensor, sigma: float) -> Tensor:
+    """Denoise images (batch, 1 or 3, H, W) with white noise `sigma` by shrinking wavelet coefficients (BayesShrink).
+
+    Colours are denoised as brightness and two colour differences. ValueError unless `sigma` is positive and `y` is a
+    finite batch of images. ImportError if PyWavelets is not installed.
+
+    References
+    ----------
+    Chang, Yu & Vetterli (2000), "Adaptive Wavelet Thresholding for Image Denoising and Compression",
+    https://doi.org/10.1109/83.862633
+    """
+    check_positive(sigma=sigma)
+    _check_images(y)
+    colour = y.shape[1] == 3
+    options = {"sigma": sigma, "convert2ycbcr": colour, "rescale_sigma": True, "channel_axis": -1}
+    return _each(lambda picture: restoration.denoise_wavelet(picture, **options), y)
+
+
+@own_defaults
 @torch.no_grad()
 def lasso_dct(
     measure: Callable[[Tensor], Tensor],
@@ -149,6 +173,7 @@ def lasso_dct(
     True
     """
     check_positive(lam=lam, tolerance=tolerance, max_iterations=max_iterations)
+    y = check_measurements(y).clone()
     channels, height, width = check_shape(image_shape)
     rows, columns = dct_matrix(height).to(y), dct_matrix(width).to(y)
 
@@ -162,8 +187,6 @@ def lasso_dct(
         raise ValueError(f"y must have the shape that measure gives, {tuple(origin.shape)}, got {tuple(y.shape)}")
     if origin.any():
         raise ValueError("measure must be linear, and it does not map zero to zero: subtract its offset from y")
-    if not y.isfinite().all():
-        raise ValueError("y holds numbers that are not finite")
 
     # Power iteration may find an eigenvalue some per cent too small. FISTA diverges if the step is a third too long.
     step = 1 / (1.1 * _largest_eigenvalue(lambda v: adjoint(predict(v))[0], c))
@@ -182,6 +205,7 @@ def lasso_dct(
     return rows.T @ c @ columns
 
 
+@own_defaults
 def regularise_by_denoising(
     denoisers: Iterable[Callable[[Tensor], Tensor]], operator: LinearOperator, measurements: Tensor, *, lam: float = 0.0
 ) -> Iterator[Tensor]:
@@ -212,9 +236,10 @@ def regularise_by_denoising(
     """
     if not 0 <= lam < math.inf:
         raise ValueError(f"lam must be a number of at least 0, got {lam}")
+    measurements = check_measurements(measurements, tuple(operator.measurement_shape)).float()
     x = operator.adjoint(measurements)
     for denoise in denoisers:
-        denoised = denoise(x)
+        denoised = denoise(x).detach()
         x = denoised + operator.adjoint(measurements - operator.measure(denoised)) / (1 + lam)
         yield x
 
@@ -247,7 +272,9 @@ def red(
     step_size : fraction of the denoiser's correction that is taken, in (0, 1]. A smaller one averages over more noise.
     seed : for the noise.
     """
-    check_positive(steps=steps, sigma_0=sigma_0, sigma_L=sigma_L, step_size=step_size)
+    check_whole(1, MOST_STEPS, steps=steps)
+    check_positive(sigma_0=sigma_0, sigma_L=sigma_L, step_size=step_size)
+    check_measurements(measurements, tuple(operator.measurement_shape), pictures=1)
     generator = torch.Generator().manual_seed(check_seed(seed))
 
     def correct(x: Tensor, sigma: float) -> Tensor:
@@ -265,11 +292,14 @@ def plug_and_play_bm3d(
 
     Parameters, and what is yielded, are as in `red`.
     """
-    check_positive(steps=steps, sigma_0=sigma_0, sigma_L=sigma_L)
+    check_whole(1, MOST_STEPS, steps=steps)
+    check_positive(sigma_0=sigma_0, sigma_L=sigma_L)
+    check_measurements(measurements, tuple(operator.measurement_shape), pictures=1)
     denoisers = (partial(bm3d, sigma=float(sigma)) for sigma in np.geomspace(sigma_0, sigma_L, int(steps)))
     return regularise_by_denoising(denoisers, operator, measurements)
 
 
+@own_defaults
 def least_total_variation(operator: LinearOperator, measurements: Tensor, *, steps: int = 500) -> Iterator[Tensor]:
     """Restore by the smallest total variation that agrees with the measurements.
 
@@ -295,7 +325,8 @@ def least_total_variation(operator: LinearOperator, measurements: Tensor, *, ste
     Bresson & Chan (2008), "Fast dual minimization of the vectorial total variation norm and applications to color image
     processing", https://doi.org/10.3934/ipi.2008.2.455
     """
-    check_positive(steps=steps)
+    check_whole(1, MOST_STEPS, steps=steps)
+    measurements = check_measurements(measurements, tuple(operator.measurement_shape)).float()
     primal, dual = 0.02, 1 / (8 * 0.02)  # The product of the step sizes is 1 / ‖∇‖².
     x = extrapolated = operator.adjoint(measurements)
     slopes = gradient(torch.zeros_like(x))
@@ -344,10 +375,9 @@ def _largest_eigenvalue(apply: Callable[[Tensor], Tensor], like: Tensor) -> Tens
 
 def _check_images(y: Tensor) -> None:
     """Raise ValueError unless `y` is a finite batch of images."""
+    check_measurements(y)
     if y.ndim != 4:
         raise ValueError(f"y must be images of shape (batch, C, H, W), got {tuple(y.shape)}")
-    if not y.isfinite().all():
-        raise ValueError("y holds numbers that are not finite")
 
 
 def _each(denoise: Callable[[np.ndarray], np.ndarray], y: Tensor) -> Tensor:

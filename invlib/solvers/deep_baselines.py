@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invlib import runtime
-from invlib.checks import check_positive, check_seed
+from invlib.checks import MOST_STEPS, check_measurements, check_positive, check_seed, check_whole
 from invlib.priors.denoisers import Denoiser
 from invlib.problems.operators import LinearOperator
 
 
+@runtime.own_defaults
+@torch.enable_grad()
 def deep_image_prior(
     operator: LinearOperator,
     measurements: Tensor,
@@ -45,7 +47,9 @@ def deep_image_prior(
     ------
     The estimate (1, C, H, W) after every step: the running average of the network's pictures over 100 steps.
     """
-    check_positive(steps=steps, width=width, learning_rate=learning_rate)
+    check_whole(1, MOST_STEPS, steps=steps)
+    check_positive(learning_rate=learning_rate)
+    measurements = check_measurements(measurements, tuple(operator.measurement_shape), pictures=1).float().clone()
     picture = _Picture(operator, measurements.device, width, learning_rate, seed)
     for _ in range(int(steps)):
         image = picture.draw()
@@ -53,6 +57,8 @@ def deep_image_prior(
         yield picture.include(image)
 
 
+@runtime.own_defaults
+@torch.enable_grad()
 def deep_red(
     operator: LinearOperator,
     measurements: Tensor,
@@ -80,7 +86,9 @@ def deep_red(
     lam, mu : weights of the regularisation, and of the constraint that x is the network's picture.
     every : number of steps from one call of the denoiser to the next.
     """
-    check_positive(steps=steps, width=width, learning_rate=learning_rate, lam=lam, mu=mu, every=every)
+    check_whole(1, MOST_STEPS, steps=steps, every=every)
+    check_positive(learning_rate=learning_rate, lam=lam, mu=mu)
+    measurements = check_measurements(measurements, tuple(operator.measurement_shape), pictures=1).float().clone()
     picture = _Picture(operator, measurements.device, width, learning_rate, seed)
     x = operator.adjoint(measurements)
     dual = torch.zeros_like(x)
@@ -89,7 +97,7 @@ def deep_red(
         apart = 0.5 * mu * (image - (x - dual)).square().mean()
         picture.descend(misfit(image, operator, measurements) + apart)
         if step % every == 0:
-            denoised = x - denoiser(x)
+            denoised = (x - denoiser(x)).detach()
         image = image.detach()
         x = (lam * denoised + mu * (image + dual)) / (lam + mu)
         dual = dual + image - x
@@ -107,6 +115,8 @@ class _Picture:
     DEPTH, CODES, JITTER, MEMORY = 5, 32, 1 / 30, 100
 
     def __init__(self, operator: LinearOperator, device: torch.device, width: int, rate: float, seed: int) -> None:
+        check_whole(1, 4096, width=width)
+        check_seed(seed)
         channels, self.height, self.width = operator.image_shape
         # The coarsest scale has sides of at least 4 pixels. Sides are rounded up to fit the network, and `draw` crops.
         depth = min(self.DEPTH, int(math.log2(max(8, min(self.height, self.width)) / 4)))

@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from invlib.checks import check_positive, check_shape
+from invlib.checks import MOST_STEPS, check_measurements, check_positive, check_seed, check_shape, check_whole
 from invlib.priors.flows import Flow, standard_normal, standard_normal_log_prob
 from invlib.priors.gans import Generator
 from invlib.problems.forward import Forward, back_project, check_predicted, identity, noise_log_prob
 from invlib.problems.noise import NoiseModel
 from invlib.problems.operators import hartley
+from invlib.runtime import on, own_defaults
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Iterate:
     outcome: str | None = None
 
 
+@own_defaults
 def map_x(
     prior: Flow,
     noise: NoiseModel,
@@ -113,6 +115,7 @@ def map_x(
     >>> print(f"{last.image.mean():.3f}", last.outcome)
     0.700 finished its 80 steps
     """
+    prior = on(prior)
     descent = _Descent(measurements, forward, prior, noise, steps, learning_rate, floor)
     scale = spectrum(prior.image_shape).to(descent.device)
 
@@ -127,6 +130,7 @@ def map_x(
     return descent.minimise(image_of, start, smoothing, decay=True, betas=(0.8, 0.99), project=clip)
 
 
+@own_defaults
 def map_z(
     prior: Flow,
     noise: NoiseModel,
@@ -143,6 +147,7 @@ def map_z(
     Parameters, what is yielded and what is raised are as in `map_x`. Without a `floor` the noise model stays as it is
     and the learning rate is constant; with one, the rate falls to zero along a cosine.
     """
+    prior = on(prior)
     descent = _Descent(measurements, forward, prior, noise, steps, learning_rate, floor)
 
     def image_of(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,6 +157,7 @@ def map_z(
     return descent.minimise(image_of, descent.zeros(prior.dims), smoothing, decay=floor is not None)
 
 
+@own_defaults
 def mle(
     generator: Generator,
     noise: NoiseModel,
@@ -169,11 +175,13 @@ def mle(
     z ~ N(0, I), so a batch that repeats one measurement gives several answers. `seed` is for these draws. The other
     parameters, what is yielded and what is raised are as in `map_z`.
     """
+    generator = on(generator)
     descent = _Descent(measurements, forward, generator, noise, steps, learning_rate, floor)
     starts = descent.draws(generator.latent_dim, seed)
     return descent.minimise(lambda z: (generator(z), torch.zeros(len(z), device=z.device)), starts, 0.0)
 
 
+@own_defaults
 def bora(
     generator: Generator,
     measurements: Tensor,
@@ -190,11 +198,13 @@ def bora(
     in `mle`, and `lam` is λ. See Bora et al. (2017), "Compressed Sensing using Generative Models",
     https://arxiv.org/abs/1703.03208.
     """
+    generator = on(generator)
     descent = _Descent(measurements, forward, generator, None, steps, learning_rate, None)
     starts = descent.draws(generator.latent_dim, seed)
     return descent.minimise(lambda z: (generator(z), -z.square().sum(1)), starts, lam)
 
 
+@own_defaults
 def asim(
     prior: Flow,
     measurements: Tensor,
@@ -211,6 +221,7 @@ def asim(
     generative models for inverse problems: mitigating representation error and dataset bias",
     https://arxiv.org/abs/1905.11672.
     """
+    prior = on(prior)
     descent = _Descent(measurements, forward, prior, None, steps, learning_rate, None)
     starts = descent.zeros(prior.dims)
     return descent.minimise(lambda z: (prior.decode(z)[0], -torch.linalg.vector_norm(z, dim=1)), starts, gamma)
@@ -248,13 +259,13 @@ class _Descent:
         floor: tuple[float, float] | None,
     ) -> None:
         first, last = floor or (1.0, 1.0)
-        check_positive(steps=steps, learning_rate=learning_rate, first_floor=first, last_floor=last)
-        if not bool(torch.isfinite(measurements).all()):
-            raise ValueError("the measurements hold numbers that are not finite")
+        check_whole(1, MOST_STEPS, steps=steps)
+        check_positive(learning_rate=learning_rate, first_floor=first, last_floor=last)
         self.device = next(prior.parameters()).device
-        self.noise = None if noise is None else noise.to(self.device)
-        self.measurements = measurements.to(self.device)
-        self.forward = forward.to(self.device) if isinstance(forward, nn.Module) else forward
+        self.noise = None if noise is None else on(noise, self.device)
+        # A clone that is made here can be used with gradients, even if the measurements come from inference mode.
+        self.measurements = check_measurements(measurements).to(self.device, torch.float32).clone()
+        self.forward = on(forward, self.device) if isinstance(forward, nn.Module) else forward
         self.steps, self.learning_rate, self.floor = steps, learning_rate, floor
 
     def level(self, step: int) -> float:
@@ -281,8 +292,10 @@ class _Descent:
 
         At z = 0, after batch normalisation, all rectifiers of a layer may be off, and the gradient is then 0.
         """
+        check_seed(seed)
         return standard_normal(len(self.measurements), dims, seed).to(self.device)
 
+    @own_defaults
     def minimise(
         self,
         image_of: Callable[[Tensor], tuple[Tensor, Tensor]],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,15 +21,29 @@ from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
 from invlib.priors.flows import Flow
 from invlib.priors.gans import Generator
+from invlib.priors.tiles import Tiled
+from invlib.problems.denoising import DenoisingProblem
 from invlib.problems.linear import LinearProblem
-from invlib.problems.operators import BlockAverage, DenseRows, FourierRows, LinearOperator, Mask, StructuredRows
+from invlib.problems.operators import (
+    BlockAverage,
+    DenseRows,
+    Downsampling,
+    FourierRows,
+    FramedBlur,
+    Identity,
+    LinearOperator,
+    Mask,
+    StructuredRows,
+)
 from invlib.problems.prior import PriorProblem
 from invlib.problems.spec import Knob, Problem, flag, knobs_of
 from invlib.problems.structured import MeasurementModel, StructuredProblem
-from invlib.runtime import default_device, on
+from invlib.runtime import Batched, default_device, on
 from invlib.solvers import baselines, inversion
 from invlib.solvers.deep_baselines import deep_image_prior, deep_red
+from invlib.solvers.denoising import denoise_stabilised, fit_noise
 from invlib.solvers.inversion import Iterate
+from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule
@@ -53,6 +67,8 @@ class Estimate:
     floor : the white noise that widened the noise model.
     skipped : steps so far that had to be undone.
     outcome : in the last one a sentence that says how the method ended.
+    noise : what a denoiser saw of the noise in a picture.
+    found : what else the JSON of a run tells of the noise, by name.
     """
 
     images: Tensor
@@ -64,6 +80,8 @@ class Estimate:
     floor: float = 0.0
     skipped: int | None = None
     outcome: str | None = None
+    noise: NoiseSeen | None = None
+    found: dict[str, float] = field(default_factory=dict)
 
 
 Runner = Callable[[Any, Any, Settings, int, int], Iterator[Estimate]]
@@ -188,19 +206,30 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     than the paper's: half of it is best.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
+    if isinstance(operator, Downsampling) and operator.way in ("nearest", "stride"):
+        return Schedule(60, correlation=correlation)  # like random pixels, they say nothing of what lies between
     match operator:
-        case BlockAverage() | FourierRows() if count == 1:
+        case BlockAverage() | Downsampling() | FourierRows() | FramedBlur() if count == 1:
             return Schedule(13, sigma_L=0.03, correlation=0.0, derivative_above=0.15)
-        case BlockAverage() | FourierRows():
+        case BlockAverage() | Downsampling() | FourierRows() | FramedBlur():
             return Schedule(
                 14, sigma_L=0.03, correlation=0.0, derivative_above=0.12, shared_above=0.4, extrapolation=0.5
             )
         case StructuredRows() | DenseRows():
             return Schedule(40, sigma_0=0.5, rho=5.0, correlation=correlation)
+        case Identity():
+            return Schedule(12, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
             return Schedule(60, correlation=correlation / 2, derivative_above=1.0)
         case _:
             return Schedule(60, correlation=correlation)
+
+
+def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
+    """The schedule for denoising, which starts at twice the noise level where that is known."""
+    schedule = asdict(default_schedule(problem.operator, count))
+    level = 0.0 if problem.estimate_noise or problem.gain else problem.noise_level
+    return schedule | ({"sigma_0": start_of(level, schedule["sigma_L"])} if level else {})
 
 
 def sampling_defaults(prior: str) -> dict[str, float]:
@@ -211,12 +240,18 @@ def sampling_defaults(prior: str) -> dict[str, float]:
     return {"beta": 0.1 if prior == "bf-cnn-mnist" else 0.5}
 
 
-def from_states(states: Iterable[State]) -> Iterator[Estimate]:
-    """The estimates of a sampler."""
+def from_states(states: Iterable[State], crop: Callable[[Tensor], Tensor]) -> Iterator[Estimate]:
+    """The estimates of a sampler, cropped to the answer."""
     for state in states:
-        measures = {"sigma": float(state.sigma.mean()), "predicted": state.predicted}
-        shared = {name: getattr(state, name) for name in ("evaluations", "step", "outcome")}
-        yield Estimate(state.denoised, measures=measures, noisy=state.image, level=float(state.sigma.max()), **shared)
+        yield Estimate(
+            crop(state.denoised),
+            state.evaluations,
+            state.step,
+            measures={"sigma": float(state.sigma.mean()), "predicted": state.predicted},
+            noisy=crop(state.image),
+            level=float(state.sigma.max()),
+            outcome=state.outcome,
+        )
 
 
 def posterior(problem: LinearProblem | PriorProblem, prior: Denoiser) -> Posterior:
@@ -227,7 +262,8 @@ def posterior(problem: LinearProblem | PriorProblem, prior: Denoiser) -> Posteri
 
 
 def run_fast(problem: LinearProblem, prior: Denoiser, settings: Settings, count: int, seed: int) -> Iterator[Estimate]:
-    return from_states(sample_fast(posterior(problem, prior), Schedule(**settings), count=count, seed=seed))
+    states = sample_fast(posterior(problem, prior), Schedule(**settings), count=count, seed=seed)
+    return from_states(states, problem.operator.crop)
 
 
 def run_paper(
@@ -235,7 +271,80 @@ def run_paper(
 ) -> Iterator[Estimate]:
     interpolate = bool(problem.knobs.get("interpolate"))
     states = ascend(posterior(problem, prior), Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
-    return from_states(states)
+    return from_states(states, problem.operator.crop if isinstance(problem, LinearProblem) else lambda images: images)
+
+
+# Denoising
+
+
+def run_blind(
+    problem: DenoisingProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    """One evaluation is the answer. A second one, which tells how much of the noise is kept, is not counted."""
+    seen = see_noise(prior, problem.measurements, seed=seed)
+    yield Estimate(seen.clean, 1, 1, noise=seen, outcome="finished", found={"noise_estimate": seen.level})
+
+
+def run_anscombe(
+    problem: DenoisingProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    """The noise is made white before the evaluation; to estimate it takes two more, which are not counted."""
+    seen = see_noise(prior, problem.measurements, seed=seed)
+    gain, offset, found = noise_of(problem, seen)
+    x_hat = denoise_stabilised(lambda y: y - Batched(Tiled(prior))(y), problem.measurements, gain, offset)
+    yield Estimate(x_hat, 1, 1, noise=seen, outcome="finished", found=found)
+
+
+def noise_of(problem: DenoisingProblem, seen: NoiseSeen) -> tuple[float, float, dict[str, float]]:
+    """Gain and offset of the noise, known or estimated, and what of it was estimated."""
+    found = {"noise_estimate": seen.level}
+    if not problem.estimate_noise:
+        return problem.gain or 0.0, problem.noise_level, found
+    gain, offset = fit_noise(seen, problem.gain)
+    return gain, offset, {**found, "gain_estimate": gain, "offset_estimate": offset}
+
+
+def start_of(level: float, sigma_L: float) -> float:
+    """The level from which samples of a picture with noise start: more noise would only hide what can be seen."""
+    return round(max(2 * level, 1.5 * sigma_L), 4)
+
+
+def sampled(run: Runner) -> Runner:
+    """A sampler for denoising: it is told the noise, which is estimated first if it is not known."""
+
+    def denoise(
+        problem: DenoisingProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+    ) -> Iterator[Estimate]:
+        seen = see_noise(prior, problem.measurements, seed=seed)
+        found = {"noise_estimate": seen.level}
+        if problem.gain:
+            gain, offset, found = noise_of(problem, seen)
+            level = (gain * seen.clean[0].clamp_min(0) + offset**2).sqrt()
+        else:
+            level = torch.tensor(seen.level if problem.estimate_noise else problem.noise_level)
+        # Above twice the noise of the picture nothing is to be found.
+        top = start_of(float(level.square().mean().sqrt()), settings["sigma_L"])
+        settings = {**settings, "sigma_0": min(settings["sigma_0"], top)}
+        for estimate in run(replace(problem, levels=level), prior, settings, count, seed):
+            yield replace(estimate, noise=seen, found=found)
+
+    return denoise
+
+
+def classical(denoise: Callable[[Tensor, float], Tensor]) -> Runner:
+    """A denoiser that has to be told the noise level, which our denoiser estimates if it is not known."""
+
+    def run(
+        problem: DenoisingProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+    ) -> Iterator[Estimate]:
+        y, found = problem.measurements, dict[str, float]()
+        level = math.sqrt(problem.noise_level**2 + (problem.gain or 0.0) * float(y.mean().clamp_min(0)))
+        if problem.estimate_noise:
+            level = see_noise(prior, y, seed=seed).level
+            found = {"noise_estimate": level}
+        yield Estimate(denoise(y, max(level, 1e-4)), 0, 1, outcome="finished", found=found)
+
+    return run
 
 
 # Other methods for linear problems
@@ -249,6 +358,8 @@ def baseline(restore: Callable[..., Iterable[Tensor]]) -> Runner:
     ) -> Iterator[Estimate]:
         calls: list[int] = []
         device, network = default_device(), dict[str, Any]()
+        if not problem.operator.orthonormal:
+            raise ValueError("this method needs a blur of a picture that wraps: give --circular")
         if prior is not None:
 
             def count_calls(images: Tensor) -> Tensor:
@@ -509,6 +620,15 @@ METHODS: dict[str, dict[str, Method]] = {
     },
 }
 METHODS["sample"] = {"paper": METHODS["restore"]["paper"]}
+METHODS["denoise"] = {
+    "blind": Method("One evaluation", run_blind, Denoiser),
+    "fast": replace(METHODS["restore"]["fast"], run=sampled(run_fast), default=schedule_for_noise),
+    "paper": replace(METHODS["restore"]["paper"], run=sampled(run_paper)),
+    "anscombe": Method("One evaluation of the noise made white", run_anscombe, Denoiser),
+    "bm3d": Method("BM3D", classical(baselines.bm3d), Denoiser, package="bm3d"),
+    "wavelets": Method("Wavelets", classical(baselines.wavelets), Denoiser, package="pywt"),
+    "tv": Method("Total variation", classical(lambda y, sigma: baselines.total_variation(y, 0.75 * sigma)), Denoiser),
+}
 
 
 def methods_for(problem: Problem) -> dict[str, Method]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invlib.runtime import own_defaults
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.schedules import Ascent, Schedule, predicted_sigmas, step_size
 from invlib.solvers.streams import Streams, opposites, quarter_turn
@@ -44,6 +45,7 @@ class State:
     outcome: str | None = None
 
 
+@own_defaults
 def ascend(
     posterior: Posterior, settings: Ascent | None = None, *, count: int = 1, seed: int = 0, interpolate: bool = False
 ) -> Iterator[State]:
@@ -88,11 +90,11 @@ def ascend(
     for t, predicted in enumerate(predicted_sigmas(h0, beta, sigma_0), start=1):
         h = step_size(t, h0)
         estimate = posterior.denoise(y[running])
-        if posterior.noise:
+        if posterior.tempered:
             estimate, sigma_t = allow_for_noise(posterior, estimate, y[running], expected[running], beta, h)
             d = estimate - y[running]
         else:
-            estimate = posterior.impose(estimate, 1.0)
+            estimate = posterior.correct(estimate, expected[running])
             d = estimate - y[running]  # d_t = (I - MMᵀ) f(y) + M (m - Mᵀy)
             sigma_t = d.square().mean((1, 2, 3)).sqrt()  # σ_t = ‖d_t‖ / √N
         following = (1 - beta * h) * sigma_t
@@ -125,7 +127,7 @@ def allow_for_noise(
     """The estimates and σ_t of a step of `ascend` from noisy measurements, which the paper leaves out.
 
     `x_hat` and `y` are the denoiser's estimates and the iterates, and `expected` is the level that the step before led
-    to, (n,). The noise of the iterate y contains that of the measurements, whose standard deviation is s:
+    to, (n,). The noise of the iterate y contains that of the measurements, each of which has its standard deviation s:
 
     - While σ ≥ s, the measured part of y is m plus white noise of variance σ² - s², which makes σ² with that of m.
     - When σ < s, m is a measurement of y with noise of variance s² - σ², and given y it tells nothing more of x. The
@@ -141,14 +143,16 @@ def allow_for_noise(
     """
     share = posterior.share(expected)
     d = posterior.impose(x_hat, share) - y
-    fraction = posterior.measured / math.prod(posterior.shape)
-    sigma_t = (d.square().mean((1, 2, 3)) + fraction * (share * posterior.noise).square()).sqrt()
+    assert posterior.noise is not None
+    own = (share * posterior.noise).square().flatten(1).sum(1) / math.prod(posterior.shape)
+    sigma_t = (d.square().mean((1, 2, 3)) + own).sqrt()
     # The step leaves (1 - h) κ(σ_t) of the measurements in the iterate. Their weight in the estimate makes that up to
     # the κ of the level that follows.
     following, before = posterior.share((1 - beta * h) * sigma_t), posterior.share(sigma_t)
     return posterior.impose(x_hat, ((following - (1 - h) * before) / h).clamp_min(0)), sigma_t
 
 
+@own_defaults
 def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, seed: int = 0) -> Iterator[State]:
     """Estimate the image from the iterate and the measurements, add noise of the next lower level, and again.
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from invlib.checks import check_positive
+from invlib.checks import check_positive, check_whole
 from invlib.problems.spec import knob
 
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 SIGMAS_0 = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 SIGMAS_L = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+
+MOST = 100_000
+"""How many evaluations a run may be given."""
 
 SIGMA_0 = {"label": "First noise level σ₀", "values": SIGMAS_0, "advanced": True}
 SIGMA_L = {"label": "Last noise level σ_L", "values": SIGMAS_L, "advanced": True}
@@ -26,6 +30,15 @@ ABOUT_SIGMA_L = (
     "The noise level at which the run stops. A lower level resolves finer detail; a higher one ends sooner and leaves "
     "the picture softer."
 )
+
+
+def check_levels(sigma_0: float, sigma_L: float) -> None:
+    """Raise ValueError unless noise falls from `sigma_0`, at most 1000, to `sigma_L`, at least 10⁻⁶."""
+    check_positive(sigma_0=sigma_0, sigma_L=sigma_L)
+    if sigma_L >= sigma_0:
+        raise ValueError(f"sigma_L ({sigma_L:g}) must be below sigma_0 ({sigma_0:g})")
+    if sigma_0 > 1e3 or sigma_L < 1e-6:
+        raise ValueError(f"sigma_0 must be at most 1000 and sigma_L at least 1e-06, got {sigma_0:g} and {sigma_L:g}")
 
 
 @dataclass(frozen=True)
@@ -64,15 +77,15 @@ class Ascent:
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""
-        check_positive(**vars(self))
+        check_positive(h0=self.h0, beta=self.beta)
+        check_whole(1, MOST, max_evaluations=self.max_evaluations)
         if self.h0 > 1 or self.beta > 1:
             raise ValueError(f"h0 and beta must be at most 1, got h0 = {self.h0:g} and beta = {self.beta:g}")
-        if self.sigma_L >= self.sigma_0:
-            raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
+        check_levels(self.sigma_0, self.sigma_L)
 
     def forecast(self) -> list[float]:
-        """The noise level that Eq. 5-6 predict at each evaluation, down to `sigma_L`."""
-        levels = predicted_sigmas(self.h0, self.beta, self.sigma_0)
+        """The noise level that Eq. 5-6 predict at each evaluation, down to `sigma_L` or until the run gives up."""
+        levels = itertools.islice(predicted_sigmas(self.h0, self.beta, self.sigma_0), min(self.max_evaluations, MOST))
         return list(itertools.takewhile(lambda sigma: sigma > self.sigma_L, levels))
 
 
@@ -165,32 +178,36 @@ class Schedule:
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""
-        check_positive(sigma_0=self.sigma_0, sigma_L=self.sigma_L, rho=self.rho, shared_above=self.shared_above)
+        check_levels(self.sigma_0, self.sigma_L)
+        check_positive(rho=self.rho, shared_above=self.shared_above)
+        if not 0.1 <= self.rho <= 1000:
+            raise ValueError(f"rho must be from 0.1 to 1000, got {self.rho:g}")
         if not 0 <= self.extrapolation <= 1:
             raise ValueError(f"extrapolation must be between 0 and 1, got {self.extrapolation:g}")
         if not 0 <= self.correlation <= 0.5:
             raise ValueError(f"correlation must be between 0 and 0.5, got {self.correlation:g}")
         if not self.derivative_above >= 0:
             raise ValueError(f"derivative_above must be a noise level, from 0 up, got {self.derivative_above:g}")
-        if self.sigma_L >= self.sigma_0:
-            raise ValueError(f"sigma_L ({self.sigma_L:g}) must be below sigma_0 ({self.sigma_0:g})")
-        least = 2 if self.sigma_0 > self.derivative_above else 1
-        if self.evaluations < least:
-            raise ValueError(f"evaluations must be at least {least}, for one step, got {self.evaluations}")
+        # One step must be paid for.
+        check_whole(2 if self.sigma_0 > self.derivative_above else 1, MOST, evaluations=self.evaluations)
 
     def sigmas(self) -> list[float]:
         """The levels, one for each step, falling; ValueError if a setting is out of range."""
         self.check()
 
-        def affords(levels: Sequence[float]) -> bool:
-            return len(levels) + sum(level > self.derivative_above for level in levels) <= self.evaluations
+        def cost(steps: int) -> int:
+            return steps + int(np.count_nonzero(self._levels(steps) > self.derivative_above))
 
-        return max(itertools.takewhile(affords, map(self.spacing, itertools.count(1))), key=len)
+        # More steps never cost less, so the most that the evaluations pay for are found by halving.
+        return self.spacing(bisect_right(range(1, self.evaluations + 1), self.evaluations, key=cost))
 
     def spacing(self, steps: int) -> list[float]:
         """The levels of so many steps."""
+        return [float(level) for level in self._levels(steps)]
+
+    def _levels(self, steps: int) -> np.ndarray:
         levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
-        return [float(level) for level in levels**self.rho]
+        return np.asarray(levels**self.rho)
 
     def costs(self) -> list[int]:
         """The evaluations that each step takes: 2 with the denoiser's derivative, which the first ones use, else 1."""

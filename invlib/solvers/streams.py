@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from invlib.checks import check_seed
+from invlib.checks import check_seed, check_whole
+
+MOST = 4096
+"""How many samples may run together."""
 
 
 class Streams:
@@ -21,7 +25,7 @@ class Streams:
     Parameters
     ----------
     seed : as in `check_seed`; ValueError otherwise.
-    count : of the samples, at least 1; ValueError otherwise.
+    count : of the samples, from 1 to `MOST`; ValueError otherwise.
     shape : (C, H, W) of a sample.
     device : where the noise is drawn.
     mixing : weights (count, streams); see `quarter_turn` and `opposites`.
@@ -30,8 +34,7 @@ class Streams:
     def __init__(
         self, seed: int, count: int, shape: Sequence[int], device: torch.device, mixing: Tensor | None = None
     ) -> None:
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        check_whole(1, MOST, count=count)
         check_seed(seed)
         self.shape, self.device = tuple(shape), device
         self.mixing = None if mixing is None else mixing.to(device)
@@ -48,7 +51,8 @@ class Streams:
         return torch.einsum("is,schw->ichw", weights, self._draw(self.generators))
 
     def _draw(self, generators: Iterable[torch.Generator]) -> Tensor:
-        return torch.stack([torch.randn(self.shape, generator=each, device=self.device) for each in generators])
+        draw = partial(torch.randn, self.shape, dtype=torch.float32, device=self.device)
+        return torch.stack([draw(generator=each) for each in generators])
 
 
 def quarter_turn(count: int) -> Tensor:
@@ -56,7 +60,8 @@ def quarter_turn(count: int) -> Tensor:
 
     The ends are exactly (1, 0) and (0, 1), and all of the noise in between is as white and as strong: (count, 2).
     """
-    sine = torch.linspace(0, math.pi / 2, count, dtype=torch.float64).sin().float()
+    check_whole(1, MOST, count=count)
+    sine = torch.linspace(0, math.pi / 2, count, dtype=torch.float64, device="cpu").sin().float()
     return torch.stack([sine.flip(0), sine], dim=1)
 
 
@@ -66,5 +71,6 @@ def opposites(count: int) -> Tensor:
     >>> opposites(3).tolist()
     [[1.0, 0.0], [-1.0, -0.0], [0.0, 1.0]]
     """
-    pairs = torch.eye(math.ceil(count / 2))
+    check_whole(1, MOST, count=count)
+    pairs = torch.eye(math.ceil(count / 2), dtype=torch.float32, device="cpu")
     return torch.stack([pairs, -pairs], dim=1).flatten(0, 1)[:count]

@@ -45,8 +45,9 @@ def remember(key: str, default: Value, allowed: Collection[Value] | Callable[[Va
     st.session_state[key] = default
     arriving: dict[str, Any] = st.session_state["arriving"]
     if key in arriving:
+        written = arriving.pop(key)
         try:
-            value = type(default)(arriving.pop(key))
+            value = written == str(True) if isinstance(default, bool) else type(default)(written)
         except ValueError:
             return  # A link that was typed wrongly opens the page with its defaults.
         if check(value):

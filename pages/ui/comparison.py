@@ -1,4 +1,4 @@
-"""Several methods on the same structured noise, on demand: side by side, or swept over the strength of the noise."""
+"""Several methods on the same measurements, on demand: side by side, or swept over the strength of the noise."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import streamlit as st
 
 from invlib.problems import structured
 from invlib.problems.structured import DIGITS, FACES, StructuredProblem
-from invlib.runs import Series, Settings
-from invlib.solvers.methods import METHODS, suiting
+from invlib.runs import Series
+from invlib.solvers.methods import METHODS, methods_for, suiting
 from pages.ui import pixels, series
 from pages.ui.pixels import Tile
 from pages.ui.stage import Request
-from pages.ui.structured import posed
+
+Asked = tuple[Request, tuple[str, ...]]
+"""What the methods were given, and their names."""
 
 SLOW = {FACES: ("map-z", "asim"), DIGITS: ()}
 """Kinds of pictures -> methods that take minutes for them, so that they run only if the visitor picks them."""
@@ -31,27 +33,30 @@ AXES = {
 INPUT = "measured alone"
 
 
-def title(name: str) -> str:
-    return METHODS["remove-noise"][name].title
+ABOUT = (
+    "The same measurements, given to each method in turn. Asim et al. and Bora et al. take all noise for white; MLE "
+    "and Bora et al. look only among the pictures that a GAN can make; BM3D, total variation and LASSO know nothing of "
+    "faces or digits."
+)
 
 
-def show(request: Request) -> None:
-    """Let the visitor pick methods and run them, and show their pictures as they come."""
+def title(name: str, command: str = "remove-noise") -> str:
+    return METHODS[command][name].title
+
+
+def show(request: Request, words: str = ABOUT) -> None:
+    """Let the visitor pick methods and run them, and show their pictures as they come; `words` introduce them."""
     st.subheader("Compare methods")
-    st.caption(
-        "The same measurements, given to each method in turn. Asim et al. and Bora et al. take all noise for white; "
-        "MLE and Bora et al. look only among the pictures that a GAN can make; BM3D, total variation and LASSO know "
-        "nothing of faces or digits."
-    )
+    st.caption(words)
     problem = request.problem
-    assert isinstance(problem, StructuredProblem)
-    methods, slow = offered(problem.task), SLOW[problem.kind.pictures]
+    methods = [name for name, method in methods_for(problem).items() if method.installed and name in request.compared]
+    slow = SLOW[problem.kind.pictures] if isinstance(problem, StructuredProblem) else ()
     picked = st.pills(
         "Methods",
         methods,
         selection_mode="multi",
         default=[name for name in methods if name not in slow],
-        format_func=title,
+        format_func=partial(title, command=problem.command),
         key=f"methods {problem.task}",
     )
     chosen = [name for name in methods if name in picked]  # in their order, not in that of the clicks
@@ -59,7 +64,8 @@ def show(request: Request) -> None:
         st.caption("Descent in the code of a flow takes a minute or two.")
     chart = series.Chart(f"methods of {request.key}", "Compare", ":material/compare:", about, draw)
     pairs = [(lambda: problem, request.compared[name]) for name in chosen]
-    chart.show(pairs, (problem, tuple(chosen)), ready=problem.ready and bool(chosen))
+    ready = not isinstance(problem, StructuredProblem) or problem.ready
+    chart.show(pairs, (request, tuple(chosen)), ready=ready and bool(chosen))
 
 
 def offered(task: str) -> list[str]:
@@ -67,25 +73,27 @@ def offered(task: str) -> list[str]:
     return [name for name, method in suiting("remove-noise", task).items() if method.installed]
 
 
-def about(done: Series, asked: tuple[StructuredProblem, tuple[str, ...]]) -> str:
+def about(done: Series, asked: Asked) -> str:
     """Say in a sentence which method is at work, and how far it is."""
-    name, forming = title(asked[1][len(done.runs)]), done.forming
+    request, methods = asked
+    name, forming = title(methods[len(done.runs)], request.problem.command), done.forming
     if forming.remaining is None:
         return f"{name}."
     return f"{name}: step {len(forming.history['evaluations'])}, {forming.remaining:.0f} s left."
 
 
-def draw(done: Series, asked: tuple[StructuredProblem, tuple[str, ...]]) -> None:
+def draw(done: Series, asked: Asked) -> None:
     """Draw what was measured, and what each method has made of it."""
-    problem, methods = asked
-    names = [title(name) for name in methods]
+    request, methods = asked
+    problem = request.problem
+    names = [title(name, problem.command) for name in methods]
     assert problem.picture is not None
     what = problem.picture.description
     tiles = [
         Tile(run.mean, series.captioned(run, name), f"{what}, restored by {name}")
         for name, run in zip(names, done.runs, strict=False)
     ]
-    given = posed(Request(problem, Settings("map", None, 1, 0, {})))
+    given = request.kind.posed(request)
     series.pictures([*given, *tiles], [*(tile.caption for tile in given), *names], problem.image_shape)
 
 

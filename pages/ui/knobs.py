@@ -12,7 +12,7 @@ from invlib.checks import SEEDS
 from invlib.priors import checkpoints
 from invlib.problems.spec import Knob, Problem
 from invlib.runs import Settings
-from invlib.solvers.methods import METHODS, Method, default_prior, find
+from invlib.solvers.methods import Method, default_prior, find
 from pages.ui import address
 from pages.ui.address import Value
 
@@ -55,7 +55,7 @@ def percent(value: float) -> str:
 
 
 def widget(knob: Knob, default: Any = None, values: Sequence[Any] | None = None) -> Any:
-    """Show the widget of a knob that is a number or a boolean, and return its value.
+    """Show the widget of a knob that is a number, a boolean or a word, and return its value.
 
     `default` and `values` replace the knob's own.
     """
@@ -70,6 +70,10 @@ def widget(knob: Knob, default: Any = None, values: Sequence[Any] | None = None)
             label, values[0], values[-1], step=values.step, key=knob.key, persist_state="page", help=knob.about
         )
     assert isinstance(knob.kind, type)
+    if knob.kind is str:
+        return selection(
+            label, knob.key, {value: str(value).capitalize() for value in values}, knob.about, default=default
+        )
     # A slider takes 5 and 5.0 for different options.
     options = sorted({knob.kind(value) for value in (*values, default)})
     if knob.unit == "×":
@@ -79,9 +83,32 @@ def widget(knob: Knob, default: Any = None, values: Sequence[Any] | None = None)
     return st.select_slider(label, options, key=knob.key, format_func=words, help=knob.about, persist_state="page")
 
 
+def remembered(knob: Knob) -> Any:
+    """The value of a knob whose widget comes later on the page, for what stands before it."""
+    address.remember(knob.key, knob.default, knob.values)
+    return st.session_state[knob.key]
+
+
 def of_task(knobs: Iterable[Knob]) -> dict[str, Any]:
     """Show the widgets of a task's knobs, for those that have one, and return the values by the knobs' names."""
     return {knob.name: widget(knob) for knob in knobs if isinstance(knob.kind, type) and knob.default is not None}
+
+
+NOISE = "The standard deviation of white noise in the picture that is measured, where black is 0 and white is 1."
+
+
+def noise(*, simulated: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let the visitor add noise to what is measured, or say how noisy an own picture is, which is else estimated.
+
+    Return the settings for the address, and the arguments of `linear.pose`.
+    """
+    levels = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+    if simulated:
+        added = level("Noise", "noise", levels, 0.0, f"{NOISE} It is added.")
+        return {"noise": added}, {"noise_level": added}
+    titles = {"estimated": "Estimated", **{f"{value:g}": f"{value:g}" for value in levels}}
+    chosen = selection("Noise in your picture", "level", titles, f"{NOISE} Files of cameras and JPEGs have some.")
+    return {"level": chosen}, {"noise_level": None if chosen == "estimated" else float(chosen)}
 
 
 def of_method(method: Method, ours: Mapping[str, Any], *, advanced: bool) -> dict[str, Any]:
@@ -104,22 +131,44 @@ def keyed(method: str, values: Mapping[str, Any], problem: Problem) -> dict[str,
     return {"method": method, **{knobs[name].key: value for name, value in values.items() if name in knobs}}
 
 
-def settings(problem: Problem) -> Settings:
-    """Let the visitor choose how to solve a linear problem. Only the samples and the method are in view."""
-    count = samples(4)
+SAMPLERS = (
+    "Fast: a fixed number of denoising steps, seconds for a small picture. Paper's: the published stochastic ascent, "
+    "which takes several times as many steps for pictures of the same quality."
+)
+
+
+def settings(
+    problem: Problem,
+    ways: Mapping[str, str] = {"fast": "Fast", "paper": "Paper's"},
+    help: str = SAMPLERS,
+    advanced: Iterable[Knob] = (),
+) -> Settings:
+    """Let the visitor choose how to solve a linear problem. Only the samples and the method are in view.
+
+    Parameters
+    ----------
+    problem : what is to be solved.
+    ways : method -> title, our default first and the paper's last.
+    help : what the methods are.
+    advanced : knobs of the problem that are folded away with the settings; see `remembered`.
+    """
+    first, paper = next(iter(ways)), list(ways)[-1]
+    address.remember("method", first, ways)  # its widget comes second
+    count = samples(4) if find(problem, st.session_state["method"]).draws else 1
     name = choice(
-        "Sampler",
+        "Sampler" if first == "fast" else "Method",
         "method",
-        {name: METHODS["restore"][name].title for name in ("fast", "paper")},
-        help="Fast: a fixed number of denoising steps, seconds for a small picture. Paper's: the published stochastic "
-        "ascent, which takes several times as many steps for pictures of the same quality.",
+        ways,
+        help=help,
         on_change=lambda: forget("sigma_0", "sigma_L"),
     )
     method = find(problem, name)
-    ours = {each: dict(find(problem, each).complete(problem, count, {}, each)) for each in ("fast", "paper")}
+    ours = {each: dict(find(problem, each).complete(problem, count, {}, each)) for each in ways}
     chosen = of_method(method, ours[name], advanced=False)
     with st.expander("Advanced", icon=":material/tune:"):
-        presets(keyed("paper", ours["paper"], problem), keyed("fast", ours["fast"], problem))
+        presets(keyed(paper, ours[paper], problem), keyed(first, ours[first], problem))
+        for knob in advanced:
+            widget(knob)
         chosen |= of_method(method, ours[name], advanced=True)
         network = prior(priors(problem.image_shape[0]))
         return runs.settings(problem, name, chosen, prior=network, samples=count, seed=seed())
@@ -155,8 +204,14 @@ def samples(default: int, most: int = 8, *, least: int = 1, help: str = SAMPLES)
 SEED = "Where the noise starts from: another seed gives other answers, the same seed the same ones."
 
 
-def seed(help: str = SEED) -> int:
+def remember_seed() -> int:
+    """The seed, for what stands before its widget."""
     address.remember("seed", 0, lambda seed: 0 <= seed < SEEDS)
+    return int(st.session_state["seed"])
+
+
+def seed(help: str = SEED) -> int:
+    remember_seed()
     return st.number_input("Seed", 0, SEEDS - 1, key="seed", help=help)
 
 

@@ -28,7 +28,8 @@ UNIT = "evaluation"
 def headline(request: Request) -> str:
     """Say in a sentence how much was measured."""
     problem = request.problem
-    return f"**{group(problem.measured)} of {group(math.prod(problem.image_shape))} numbers kept.** {request.words}"
+    of = group(math.prod(problem.operator.image_shape))
+    return f"**{group(problem.measured)} of {of} numbers kept.** {request.words}"
 
 
 def posed(request: Request) -> list[Tile]:

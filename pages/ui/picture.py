@@ -12,7 +12,7 @@ from torch import Tensor
 from invlib import examples, images
 from invlib.images import Picture
 from invlib.problems.structured import IMAGE_SHAPES, prepare
-from pages.ui import knobs
+from pages.ui import crop, knobs
 from pages.ui.components import paste
 
 OWN = "own"
@@ -32,6 +32,7 @@ class Own:
     source : where it came from: "upload", "paste" or "camera".
     fingerprint : the first hex digits of the file's SHA-256.
     width, height : in pixels, upright.
+    note : what was assumed of the file.
     """
 
     content: bytes
@@ -40,6 +41,7 @@ class Own:
     fingerprint: str
     width: int
     height: int
+    note: str = ""
 
 
 def pick(
@@ -96,7 +98,11 @@ def choose(titles: Mapping[str, str], *, small: bool) -> str | Own:
     default = OWN if own else None
     chosen = knobs.selection("Picture", "picture", offered, "An example, or a picture of your own.", default=default)
     bring(expanded=small)
-    return own if chosen == OWN and own is not None else chosen
+    if chosen != OWN or own is None:
+        return chosen
+    if own.note:
+        st.caption(own.note)
+    return own
 
 
 # A picture of one's own
@@ -138,12 +144,13 @@ def take_file(source: str) -> None:
 def take(content: bytes, name: str, source: str) -> None:
     """Make a file the visitor's own picture, or remember why that is impossible."""
     try:
-        height, width = images.load_image(content).shape[-2:]
+        image, note = images.read_image(content)
     except images.ImageError as error:
         st.session_state["picture_error"] = {st.session_state["page"]: str(error)}
         return
     fingerprint = hashlib.sha256(content).hexdigest()[:12]
-    st.session_state["own_picture"] = Own(content, name, source, fingerprint, width, height)
+    height, width = image.shape[-2:]
+    st.session_state["own_picture"] = Own(content, name, source, fingerprint, width, height, note)
     st.session_state["picture"] = OWN
     st.session_state["own_left"] = st.session_state["own_top"] = 50
     st.session_state["picture_error"] = {}
@@ -187,7 +194,9 @@ def place(own: Own, longest: int) -> tuple[int, int]:
         return round(room * st.slider(label, 0, 100, key=key, format="%d %%", persist_state="session") / 100)
 
     left = start("From the left", "own_left", own.width - longest)
-    return left, start("From the top", "own_top", own.height - longest)
+    top = start("From the top", "own_top", own.height - longest)
+    crop.show(decoded(own, crop.THUMBNAIL, None), (own.width, own.height), (left, top), longest)
+    return left, top
 
 
 @st.cache_data(scope="session", max_entries=4, show_spinner=False, hash_funcs={Own: lambda own: own.fingerprint})

@@ -33,8 +33,9 @@ def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
         *([done["picture"]] if "picture" in done else []),
         measured,
         *([pixels.plural(done["samples"], "sample")] if method.draws else []),
-        method.title if done["command"] == "remove-noise" else f"{done['method']} sampler",
+        f"{done['method']} sampler" if done["method"] in ("fast", "paper") else method.title,
         f"{pixels.plural(done['evaluations'], 'evaluation')} in {done['seconds']:.1f} s",
+        *([f"noise estimated at {done['noise_estimate']:.3f}"] if "noise_estimate" in done else []),
         f"seed {done['seed']}",
         *([f"prior {done['prior']}"] if done["prior"] else []),
     ]
@@ -46,13 +47,16 @@ def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
         scores(run)
         if run.noise_found is not None:
             noise(run)
+        elif run.noise_map is not None:
+            noise_level(run)
         downloads(run)
     if run.measured is not None:
-        if run.noise_found is None or len(run.samples) > 1:
+        if method.draws or len(run.samples) > 1:
             gallery(run, order(run) if by_difference else range(len(run.samples)))
         if "each" in done and len(run.samples) > 1:
             curves(run)
-        st.fragment(trajectory)(run)
+        if len(run.frames) > 1:
+            st.fragment(trajectory)(run)
 
 
 def order(run: Run) -> list[int]:
@@ -68,7 +72,8 @@ def comparison(run: Run) -> None:
         after = {"Average of the samples": run.mean}
         after |= {f"Sample {number}": sample for number, sample in enumerate(run.samples, start=1)}
     else:
-        after = {"Sample 1" if run.noise_found is None else "Restored": run.mean}
+        drawn = METHODS[run.parameters["command"]][run.parameters["method"]].draws
+        after = {"Sample 1" if drawn and run.noise_found is None else "Restored": run.mean}
     if run.truth is not None:
         after["Original"] = run.truth
     chosen = st.selectbox("Compare what was measured with", list(after))
@@ -123,6 +128,29 @@ def noise(run: Run) -> None:
             with grid.cell():
                 magnitudes(run.error, run.top, "Error", "the distance from the original")
     st.caption(f"Noise of −{run.noise_top:.2g} is black, none is grey, and {run.noise_top:.2g} white.")
+
+
+def noise_level(run: Run) -> None:
+    """Show how strong the noise is from place to place, as a denoiser sees it, and where the answer is wrong."""
+    assert run.noise_map is not None
+    done = run.parameters
+    with st.grid(2, min_column_width=130, gap="small") as grid:
+        with grid.cell():
+            magnitudes(run.noise_map, run.noise_top, "Noise level", "the strength of the noise from place to place")
+        if run.error is not None:
+            with grid.cell():
+                magnitudes(run.error, run.top, "Error", "the distance from the original")
+    known = f", and {done['noise_level']:g} was added" if done["simulated"] and not done["knobs"].get("gain") else ""
+    grows = (
+        f" The noise grows with brightness: its variance is {done['gain_estimate']:.4f} times the picture, and "
+        f"{done['offset_estimate']:.4f} squared."
+        if "gain_estimate" in done
+        else ""
+    )
+    st.caption(
+        f"The denoiser saw noise of {done['noise_estimate']:.4f} where the picture is smooth{known}. Texture that it "
+        f"cannot tell from noise is bright in the map as well.{grows}"
+    )
 
 
 def gallery(run: Run, order: Sequence[int]) -> None:
@@ -250,8 +278,8 @@ def archive(run: Run) -> bytes:
     pictures = {f"sample-{number}": sample for number, sample in enumerate(run.samples, start=1)}
     if run.measured is not None:
         pictures |= {"mean": run.mean, "std": run.std}
-    if run.noise_found is not None:
-        pictures["noise"] = run.noise_found
+    if run.noise is not None:
+        pictures["noise"] = run.noise
     # `picture` is what the command line takes to repeat the run.
     others = {"picture": run.picture, "measured": run.measured, "original": run.truth, "error": run.error}
     pictures |= {name: picture for name, picture in others.items() if picture is not None}

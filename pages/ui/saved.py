@@ -16,10 +16,11 @@ from PIL import Image
 
 from invlib import examples, runtime
 from invlib.images import to_uint8
-from invlib.problems import linear, structured
+from invlib.problems import structured
+from invlib.problems.denoising import DENOISING, DenoisingProblem
 from invlib.problems.prior import SAMPLING
 from invlib.problems.spec import Problem
-from invlib.runs import Frame, Run, Settings, finish, noise_pictures, settings, solve
+from invlib.runs import POSE, TASKS, Frame, Run, Settings, finish, noise_pictures, settings, solve
 from pages.ui import sampling
 from pages.ui.components.draw import Stroke, rasterise
 from pages.ui.stage import key_of
@@ -42,14 +43,17 @@ SCRIBBLES: dict[str, list[Stroke]] = {
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, its side in pixels, and the knobs of what is measured of it."""
+    """A picture, its side in pixels, the knobs of what is measured of it, the noise, and how many samples are drawn."""
 
     picture: str
     side: int
     knobs: dict[str, Any]
+    noise_level: float = 0.0
+    samples: int = 4
 
 
 EXAMPLES = {
+    DENOISING: Example("coffee", 256, {}, 0.1, 1),
     "super-resolution": Example("astronaut", 256, {"factor": 4}),
     "deblurring": Example("coffee", 256, {"keep": 0.1}),
     "inpainting": Example("chelsea", 160, {"mask": torch.from_numpy(~rasterise(SCRIBBLES["inpainting"], 160, 160))}),
@@ -73,7 +77,9 @@ def problem(key: str) -> Problem:
         return sampling.example()[0]
     if key in EXAMPLES:
         example = EXAMPLES[key]
-        return linear.pose(key, examples.picture(example.picture, side=example.side), example.knobs)
+        command = next(command for command, tasks in TASKS.items() if key in tasks)
+        picture = examples.picture(example.picture, side=example.side)
+        return POSE[command](key, picture, example.knobs, noise_level=example.noise_level)
     task = key.removeprefix("structured-noise ")
     kind = structured.TASKS[task].pictures
     picture = examples.subject(kind, next(iter(examples.SUBJECTS[kind])))
@@ -87,7 +93,7 @@ def chosen(key: str) -> Settings:
     """The settings of the saved run of a task, which are our defaults."""
     if key == SAMPLING:
         return sampling.example()[1]
-    return settings(problem(key), samples=4 if key in EXAMPLES else 1)
+    return settings(problem(key), samples=EXAMPLES[key].samples if key in EXAMPLES else 1)
 
 
 def folder_of(key: str) -> Path:
@@ -105,7 +111,7 @@ def save(run: Run, folder: Path) -> None:
         "denoised": (80, [frame.denoised for frame in frames]),
         "noisy": (45, [frame.noisy for frame in frames]),
         "std": (80, [run.std]),
-        **({} if run.noise_found is None else {"noise": (100, [run.noise_found])}),
+        **({} if run.noise is None else {"noise": (100, [run.noise])}),
     }
     for name, (quality, strip) in strips.items():
         exact = small and name in ("samples", "noise")
@@ -132,13 +138,13 @@ def load(key: str) -> Run:
         parameters=parameters,
         picture=picture,
         measured=None if view is None else to_uint8(view),
-        truth=picture,
+        truth=None if posed.truth is None else to_uint8(posed.truth),
         samples=samples,
         mean=mean,
         std=np.asarray(Image.open(folder / "std.webp").convert("L")),
         top=top,
         frames=[Frame(**frame, noisy=noisy[index], denoised=denoised[index]) for index, frame in enumerate(frames)],
-        **(noise_pictures(posed, *strip(noise, 1, posed)) if noise.exists() else {}),
+        **(noise_pictures(posed, *strip(noise, 1, posed), parameters.get("noise_top", 1.0)) if noise.exists() else {}),
         saved=True,
     )
 
@@ -146,7 +152,8 @@ def load(key: str) -> Run:
 def strip(path: Path, count: int, posed: Problem) -> list[np.ndarray]:
     """The pictures of a file in which `count` of them stand below one another. Noise in sums of pixels is grey."""
     sums = isinstance(posed, structured.StructuredProblem) and posed.kind.sensing and path.stem in ("noisy", "noise")
-    mode = "L" if posed.image_shape[0] == 1 or sums else "RGB"
+    level = isinstance(posed, DenoisingProblem) and path.stem == "noise"
+    mode = "L" if posed.image_shape[0] == 1 or sums or level else "RGB"
     return np.split(np.asarray(Image.open(path).convert(mode)), count)
 
 

@@ -128,8 +128,9 @@ def psnr_of(run: Run) -> float:
 
 
 def captioned(run: Run, title: str) -> str:
-    """A caption: the title of a run, how good its answer is, and how long it took."""
-    return f"{title}: {psnr_of(run):.1f} dB, {run.parameters['seconds']:.1f} s"
+    """A caption: the title of a run, how good its answer is if that is known, and how long it took."""
+    score = f"{psnr_of(run):.1f} dB, " if "input" in run.parameters else ""
+    return f"{title}: {score}{run.parameters['seconds']:.1f} s"
 
 
 def pictures(tiles: Sequence[pixels.Tile], titles: Sequence[str], image_shape: Sequence[int]) -> None:

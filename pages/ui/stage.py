@@ -17,11 +17,16 @@ from invlib.jobs import Job, Status
 from invlib.problems.spec import Problem
 from invlib.runs import Forming, Run, Settings, method_of, solve
 from invlib.solvers.methods import METHODS
-from pages.ui import layout, linear, live, pixels, plots, sampling, structured
+from pages.ui import denoising, layout, linear, live, pixels, plots, sampling, structured
 from pages.ui.live import Submission
 from pages.ui.pixels import Tile
 
-KINDS: dict[str, ModuleType] = {"restore": linear, "sample": sampling, "remove-noise": structured}
+KINDS: dict[str, ModuleType] = {
+    "denoise": denoising,
+    "restore": linear,
+    "sample": sampling,
+    "remove-noise": structured,
+}
 """The command that poses a kind of problem -> the module with its words, tiles and curve."""
 
 
@@ -107,8 +112,9 @@ def draw(request: Request, submission: Submission | None, run: Run) -> None:
         st.progress(scene.progress, text=scene.status)
     layout.breathe(0.3)
     st.session_state["arrived"] = True
-    figure, alt = request.kind.curve(request, scene.history, scene.done)
-    st.plotly_chart(figure, key=f"curve {request.key}", config=plots.CONFIG, alt=f"{alt} {scene.status}")
+    if (curve := request.kind.curve(request, scene.history, scene.done)) is not None:
+        figure, alt = curve
+        st.plotly_chart(figure, key=f"curve {request.key}", config=plots.CONFIG, alt=f"{alt} {scene.status}")
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,12 @@ def compose(request: Request, submission: Submission | None, run: Run) -> Scene:
             )
     if not run.answers(request.problem):
         return Scene(answer(request, Forming(), "The answer appears here"), "Press Run.")
-    whose = "A saved run" if run.saved else "Your run"
+    whose, done = "A saved run" if run.saved else "Your run", run.parameters
+    seen = f" Its noise was estimated at {done['noise_estimate']:.3f}." if "noise_estimate" in done else ""
     changed = "" if run.used(request.settings) else " The settings have changed since: press Run."
     return Scene(
-        tiles=request.kind.answer(request, run.samples, run.mean, run.noise_found, finished(run)),
-        status=f"{whose}: {run.parameters['outcome']} ({run.parameters['seconds']:.1f} s).{changed}",
+        tiles=request.kind.answer(request, run.samples, run.mean, run.noise, finished(run)),
+        status=f"{whose}: {done['outcome']} ({done['seconds']:.1f} s).{seen}{changed}",
         progress=1.0,
         history=run.parameters["history"],
         done=True,

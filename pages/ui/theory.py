@@ -67,6 +67,36 @@ def fold(measurement: str = "") -> None:
         st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1}.")
 
 
+DENOISING = r"""
+The network was trained on photographs with **white** noise of every strength: noise that is as strong everywhere, and
+of which one pixel tells nothing about the next. Nobody tells it how strong it is here.
+
+1. Start from the noisy picture $y$. The network answers with the noise, $-f(y)$, and $\hat{x} = y + f(y)$ is the
+   picture.
+2. What it took away tells how strong the noise was: $\lVert f(y) \rVert^2 / N = \sigma^2 (1 - c)$. A part $c$ of the
+   noise was kept, as no denoiser tells all of it from detail; one more look, at a picture that is changed a little,
+   measures $c$. The level is taken where the picture is smooth.
+3. *Samples* differ where the noise has hidden something: each is a picture that could have been under it. Their
+   average is as good as the one evaluation, and their spread tells where to trust it.
+
+**Noise of a camera** is stronger where the picture is bright, because light comes in counts: its variance is
+$g \cdot x + \sigma^2$ with a gain $g$. The network adapts from place to place, so it needs no telling. Samples do:
+set the gain under *Advanced*.
+
+**JPEG files are different.** Saving as JPEG smooths noise away in blocks of 8×8 pixels and leaves blotches as wide as
+that. This is not white any more: the network takes part of it for detail and keeps it, and the level that it reports
+is too low. The same holds for pictures that were enlarged or denoised by the camera. It helps to reduce such a picture
+to half of its size first, where the noise is nearly white again; or start from the raw file.
+"""
+
+
+def denoising_fold() -> None:
+    """Show the explanation of denoising, folded away."""
+    with st.expander("What is happening here", icon=":material/school:"):
+        st.markdown(IDEA + DENOISING)
+        st.caption(f"Source: {PAPER}, section 2.")
+
+
 NOISE_PAPER = "[Whang, Lei & Dimakis (2021)](https://arxiv.org/abs/2003.08089)"
 
 NOISE = r"""

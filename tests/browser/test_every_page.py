@@ -14,6 +14,7 @@ pytestmark = pytest.mark.browser
 
 PAGES = {
     "": "12 288 of 196 608 numbers kept",
+    "denoising": "20.8 dB with the noise.",
     "deblurring": "19 683 of 196 608 numbers kept",
     "inpainting": "69 747 of 76 800 numbers kept",
     "compressive_sensing": "4 915 of 49 152 numbers kept",
@@ -35,7 +36,7 @@ def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path | None
     assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
     examine(page, screenshots, name or "super_resolution")
     page.get_by_text("What is happening here").click()
-    page.get_by_text("Start from ").first.wait_for()
+    page.get_by_text("Source: ").first.wait_for()
     shoot(page, screenshots, f"{name or 'super_resolution'}-explained")
 
 

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from invlib import examples, images
 from invlib.images import Picture
+from pages.ui import crop
 from pages.ui.picture import PART, REDUCED
 from tests.patience import PATIENCE
 
@@ -128,13 +129,13 @@ def animation() -> bytes:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (file(clear()), [255, 255, 255]),
+        (file(clear()), [200, 0, 0]),
         (file(np.full((16, 16), 51400, np.uint16)), [200]),
         (file(Image.new("RGB", (16, 16), (200, 40, 80)).quantize()), [200, 40, 80]),
         (file(Image.new("CMYK", (16, 16), (55, 0, 0, 0)), "TIFF"), [200, 255, 255]),
         (animation(), [200, 40, 80]),
     ],
-    ids=["transparent", "16 bits", "palette", "CMYK", "animated"],
+    ids=["transparent all over", "16 bits", "palette", "CMYK", "animated"],
 )
 def test_every_kind_of_picture(open_page: Callable[..., AppTest], content: bytes, expected: list[int]) -> None:
     page = upload(open_page(), content)
@@ -196,6 +197,19 @@ def test_a_part_is_cut_only_where_the_picture_is_too_long(open_page: Callable[..
     assert [slider.label for slider in page.slider] == ["From the left"]
     page.slider(key="own_left").set_value(25).run()
     assert np.array_equal(pixels(page), whole[:, 9:73])
+
+
+def test_the_part_is_shown_in_a_frame_on_the_whole_picture(open_page: Callable[..., AppTest]) -> None:
+    page = upload(open_page(), file(noise(90, 120)))
+    assert not page.get("html")
+    page.radio(key="own_use").set_value(PART).run()
+    assert "a frame around the part that is used" in page.get("html")[0].proto.body
+    whole = torch.ones(1, 1, 60, 120)
+    shown = crop.framed(whole, (240, 120), (120, 0), 60)
+    assert shown.shape == (60, 120, 3)
+    assert (shown[2:28, 62:88] == 255).all(), "inside"
+    assert (shown[:, :60] == 85).all(), "outside"
+    assert (shown[0, 60:90] == (255, 176, 0)).all(), "the frame"
 
 
 def test_a_picture_that_becomes_too_narrow_can_be_cut(open_page: Callable[..., AppTest]) -> None:

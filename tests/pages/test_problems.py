@@ -21,9 +21,9 @@ from tests.patience import PATIENCE
 
 CASES = {
     "low-pass": ("deblurring", "deblurring", {"keep": "0.2"}),
-    "gaussian": ("deblurring", "deblurring", {"blur": "gaussian", "gaussian": "1.5"}),
-    "motion": ("deblurring", "deblurring", {"blur": "motion", "length": "5", "angle": "45"}),
-    "drawn": ("deblurring", "deblurring", {"blur": "drawn"}),
+    "gaussian": ("deblurring", "deblurring", {"blur": "gaussian", "gaussian": "1.5", "circular": "True"}),
+    "motion": ("deblurring", "deblurring", {"blur": "motion", "length": "5", "angle": "45", "circular": "True"}),
+    "drawn": ("deblurring", "deblurring", {"blur": "drawn", "circular": "True"}),
     "block": ("inpainting", "inpainting", {"missing": "block", "size": "0.25", "left": "0", "top": "100"}),
     "pixels": ("inpainting", "random-pixels", {"missing": "pixels", "keep": "0.4"}),
     "structured": ("compressive_sensing", "compressive-sensing", {"keep": "0.25"}),
@@ -52,6 +52,18 @@ def test_a_run_agrees_with_what_was_measured(
         difference = operator.measure(torch.from_numpy(sample).permute(2, 0, 1)[None] / 255) - measurements
         assert float(difference.square().mean().sqrt()) < 2 / 255, "rounding to 8 bits and clipping aside"
     assert done["mean"]["psnr"] > done["input"]["psnr"]
+
+
+@pytest.mark.parametrize("mode", ["blur", "sharpen"])
+def test_a_blur_reaches_beyond_the_frame(open_page: Callable[..., AppTest], mode: str) -> None:
+    page = open_page("deblurring", mode=mode, blur="motion", length="5", angle="0", samples="1", evaluations="4")
+    upload(page, png(40, 48))
+    run = run_to_the_end(page, "deblurring")
+    assert run.measured is not None
+    assert run.mean.shape == run.measured.shape == ((40, 48, 3) if mode == "sharpen" else (36, 44, 3))
+    assert ("noise_estimate" in run.parameters) == (run.truth is None) == (mode == "sharpen")
+    assert "Each is an average over the shape of the blur" in text(page)
+    assert ("noise estimated at" in text(page)) == (mode == "sharpen")
 
 
 def test_an_untouched_setting_follows_its_default(open_page: Callable[..., AppTest]) -> None:

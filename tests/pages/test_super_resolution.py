@@ -48,6 +48,8 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
     settings = {
         "mode": "enlarge",
         "factor": "2",
+        "downsampling": "lanczos",
+        "level": "0.02",
         "picture": "camera",
         "prior": "bf-unet-gray",
         "method": "paper",
@@ -127,7 +129,7 @@ def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) 
 
 
 def test_the_samples_shrink_to_what_was_measured(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(mode="enlarge", samples="1", evaluations="4")
+    page = open_page(mode="enlarge", samples="1", evaluations="4", downsampling="box", level="0")
     upload(page, png(9, 12))
     assert "324 of 5 184 numbers kept" in text(page)
     run = run_to_the_end(page, TASK)
