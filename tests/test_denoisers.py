@@ -42,6 +42,7 @@ NETWORKS = [
 ] + [
     pytest.param(lambda: BFCNN(1, depth=5, width=8).eval().fold(), id="BFCNN folded"),
     pytest.param(lambda: BFUNet(1, width=(8, 12), blocks=2), id="BFUNet of two scales"),
+    pytest.param(lambda: BFUNet(3, width=(8, 12), blocks=1, told=True), id="BFUNet that is told"),
 ]
 
 
@@ -151,3 +152,19 @@ def test_each_layer_of_a_dense_block_sees_all_before_it():
         block.mix.weight[:, 16:] = 1
     x = torch.randn(2, 16, 5, 6, generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(block(x), x + 24 * x[:, :1].relu())
+
+
+def test_a_network_can_be_told_what_was_measured():
+    net = trained_like(BFUNet(1, width=(8, 12), blocks=1, told=True))
+    y, measured = torch.rand(2, 2, 1, 18, 22, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net(0.3 * y, 0.3 * measured), 0.3 * net(y, measured))
+    torch.testing.assert_close(net(y), net(y, torch.zeros_like(y)))
+    assert not torch.allclose(net(y, measured), net(y), rtol=0.1)
+
+
+def test_what_was_measured_must_fit():
+    y = torch.rand(2, 1, 16, 16)
+    with pytest.raises(ValueError, match="this network takes none"):
+        BFUNet(1, width=(8, 12), blocks=1)(y, y)
+    with pytest.raises(ValueError, match=r"got \(1, 1, 16, 16\) for \(2, 1, 16, 16\)"):
+        BFUNet(1, width=(8, 12), blocks=1, told=True)(y, y[:1])

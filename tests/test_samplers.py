@@ -418,6 +418,66 @@ def test_one_step_of_descent_explains_one_measurement(noise):
     torch.testing.assert_close(estimate.flatten(1), expected, atol=1e-4, rtol=0)
 
 
+class ToldGaussian(Denoiser):
+    """The exact denoiser of `GaussianPrior` that is told the measured part, which has noise of a level of its own."""
+
+    told = True
+
+    def __init__(self, prior: GaussianPrior, operator: LinearOperator, sigma: float, measured: Tensor) -> None:
+        super().__init__(1)
+        self.prior, self.operator = prior, operator
+        rows = operator.measure(prior.basis.T.reshape(-1, *prior.shape)).flatten(1)
+        self.weighted = rows / measured.flatten().square()
+        unmeasured = torch.zeros(len(rows), len(rows)) if math.isinf(sigma) else torch.eye(len(rows)) - rows @ rows.T
+        self.weight = 0.0 if math.isinf(sigma) else 1 / sigma**2
+        precision = torch.diag(1 / prior.variances) + self.weight * unmeasured + self.weighted @ rows.T
+        self.covariance = torch.linalg.inv(precision)
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        image, told = y.split(1, dim=1)
+        torch.testing.assert_close(told, self.operator.project(image), atol=1e-5, rtol=0)
+        flat = (image - told).flatten(1) @ self.prior.basis * self.weight
+        flat = flat + self.operator.measure(told).flatten(1) @ self.weighted.T
+        return image - (flat @ self.covariance @ self.prior.basis.T).view(image.shape)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, math.inf])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        BlockAverage(SIXTEEN, 4),
+        Mask.block(SIXTEEN, (4, 4, 8, 8)),
+        Blur(SIXTEEN, torch.ones(3, 3)),
+        Identity(SIXTEEN),
+        StructuredRows(SIXTEEN, 0.3),
+    ],
+    ids=lambda operator: type(operator).__name__,
+)
+def test_a_denoiser_that_is_told_the_measured_part_gives_the_exact_mean(operator, sigma):
+    """By Bayes' rule from the iterate and the measurements, two observations of the image with independent noise."""
+    prior = GaussianPrior(16, dimension=40)
+    s = levels(operator, 0.3) * 2 ** torch.rand(operator.measurement_shape, generator=torch.Generator().manual_seed(3))
+    truth = prior.draw()
+    measurements = with_noise(operator.measure(truth), s)
+    y = truth + min(sigma, 1.0) * torch.randn(3, *SIXTEEN, generator=torch.Generator().manual_seed(2))
+    told = ToldGaussian(prior, operator, sigma, (1 / s.square() + 1 / sigma**2).rsqrt())
+    estimate = Posterior(told, operator, measurements, s).mean(y, sigma)
+
+    rows = operator.measure(prior.basis.T.reshape(-1, *prior.shape)).flatten(1)
+    precision = torch.diag(1 / prior.variances + 1 / sigma**2) + rows / s.flatten().square() @ rows.T
+    evidence = y.flatten(1) @ prior.basis / sigma**2 + measurements.flatten(1) / s.flatten().square() @ rows.T
+    expected = torch.linalg.solve(precision, evidence.T).T @ prior.basis.T
+    torch.testing.assert_close(estimate.flatten(1), expected, atol=1e-4, rtol=0)
+
+
+def test_a_denoiser_that_is_told_agrees_with_exact_measurements():
+    prior, operator = GaussianPrior(16, dimension=40), BlockAverage(SIXTEEN, 4)
+    measurements = operator.measure(prior.draw())
+    told = ToldGaussian(prior, operator, 0.2, torch.full((16,), 0.01))
+    estimate = Posterior(told, operator, measurements).mean(torch.randn(2, *SIXTEEN), 0.2)
+    torch.testing.assert_close(operator.measure(estimate), measurements.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+
+
 class Opaque(Denoiser):
     """A denoiser whose derivative is not known: every image is a quarter of what is seen."""
 

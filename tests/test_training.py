@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import struct
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 
 from invlib import images
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, BFDenseNet, BFRecurrentCNN, BFUNet
+from invlib.training import measurements
 from invlib.training.data import Crops, load_training_set, read_idx
-from invlib.training.denoiser import Recipe, draw_sigmas, train, warm_start
+from invlib.training.denoiser import Recipe, draw_sigmas, told_noise, train, warm_start
 from invlib.training.muon import orthogonalise
 from invlib.training.run import learning_rate, trained
 
@@ -33,7 +37,7 @@ def photographs(tmp_path):
 
 SMALL = {
     "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options),
-    "BFUNet": lambda channels, blocks=1: BFUNet(channels, (16, 32), blocks),
+    "BFUNet": lambda channels, blocks=1, told=False: BFUNet(channels, (16, 32), blocks, told),
     "BFRecurrentCNN": lambda channels: BFRecurrentCNN(channels, width=16, blocks=1, passes=3),
     "BFDenseNet": lambda channels: BFDenseNet(channels, width=16, growth=16, layers=2, blocks=2),
 }
@@ -100,7 +104,7 @@ def test_colour_starts_as_the_grey_network_on_grey_pictures():
 def test_a_recipe_says_how_many_blocks_a_unet_has():
     net = Recipe(channels=1, blocks=(3, 2)).build()
     assert [len(stage) for stage in (*net.enc, net.mid, *net.dec)] == [3, 2, 3]
-    with pytest.raises(ValueError, match="only BFUNet"):
+    with pytest.raises(ValueError, match="BFUNet only"):
         replace(RECIPE, architecture="BFCNN", blocks=(3, 2)).build()
 
 
@@ -156,6 +160,101 @@ def test_learning_rate_warms_up_and_falls_to_a_hundredth():
     assert learning_rate(1000, recipe) == pytest.approx(0.01)
 
 
+def test_learning_rate_can_stay_and_fall_at_the_end():
+    recipe = Recipe(steps=1000, warmup=100, learning_rate=1.0, decay=200)
+    rates = [learning_rate(step, recipe) for step in (99, 500, 800, 900, 1000)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.01])
+
+
+def test_a_run_of_a_constant_rate_can_be_made_longer_or_shorter(photographs, tmp_path):
+    state = tmp_path / "run.state"
+    list(itertools.islice(train(replace(RECIPE, steps=20, decay=4), photographs, state, save_every=0.0), 3))
+    *_, last = train(replace(RECIPE, steps=8, decay=5), photographs, state)
+    assert last.step == 8
+    with pytest.raises(ValueError, match="another recipe"):  # its rate has fallen already
+        list(train(replace(RECIPE, steps=20, decay=4), photographs, state))
+
+
+# What is measured of a crop
+
+SHAPE = (3, 32, 32)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in measurements.KINDS if kind is not measurements.nothing])
+def test_measurements_that_are_drawn_are_orthonormal_and_leave_something(kind):
+    for seed in range(12):
+        operator = kind(SHAPE, np.random.default_rng(seed))
+        m = torch.randn(2, *operator.measurement_shape, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(operator.measure(operator.adjoint(m)), m, atol=2e-5, rtol=0)
+        assert 0 < operator.measured < 0.97 * 3 * 32 * 32
+
+
+def test_every_kind_of_measurement_is_drawn_as_often_as_it_should_be():
+    random = np.random.default_rng(0)
+    drawn = [type(measurements.draw_operator(SHAPE, random)).__name__ for _ in range(400)]
+    for name, share in (("BlockAverage", 0.22), ("Mask", 0.23), ("StructuredRows", 0.12), ("NoneType", 0.13)):
+        assert drawn.count(name) / 400 == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_is_where_nothing_was_measured(seed):
+    x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    white = 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 1))
+    sigma = torch.full((4, 1, 1, 1), 0.3)
+    noisy = told_noise(x, white, sigma, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(noisy.y - noisy.noise, x, atol=1e-5, rtol=0)
+    if noisy.operator is None:
+        return
+    measured = noisy.operator.measure(noisy.noise)
+    assert bool((measured[noisy.exact].abs() < 1e-4).all())
+    for index in range(4):
+        alone = bool(noisy.sigma[index].isinf())
+        expected = torch.zeros_like(x[index]) if alone else x[index] + white[index]
+        unmeasured = noisy.y[index] - noisy.operator.project(noisy.y)[index]
+        torch.testing.assert_close(
+            unmeasured, (expected - noisy.operator.project(expected[None]))[0], atol=1e-4, rtol=0
+        )
+
+
+def test_a_network_that_is_told_learns_to_use_it(photographs, tmp_path):
+    recipe = replace(RECIPE, architecture="BFUNet", told=True, optimizer="muon", steps=200, batch=8, crop=32, warmup=10)
+    first, *_, last = train(recipe, photographs, tmp_path / "run.state", validate_every=1)
+    assert first.quality is not None
+    assert last.quality is not None
+    # The second figure is for an iterate of σ 0.3, whose PSNR is 10.5 dB.
+    assert last.quality["validation_told"]["blocks 4"][1] > 10.5 + 8
+    assert last.quality["validation_told"]["blocks 4"][0] > first.quality["validation_told"]["blocks 4"][0] + 3
+    net, _ = trained(Recipe, tmp_path / "run.state")
+    assert net.told
+
+
+def test_a_network_that_is_told_starts_by_ignoring_it():
+    torch.manual_seed(0)
+    source, net = BFUNet(3, (16, 32), 1), BFUNet(1, (16, 32), 1, told=True)
+    y = torch.rand(2, 1, 16, 16)
+    warm_start(net, source, y)
+    expected = source(y.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+    torch.testing.assert_close(net(y, torch.rand(2, 1, 16, 16)), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_faces_are_mirrored_only_and_those_of_the_flows_held_out(tmp_path):
+    path = tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(40):
+            stream = io.BytesIO()
+            Image.fromarray(np.full((109, 89, 3), index, np.uint8)).save(stream, "PNG")
+            archive.writestr(f"{index:07}.png", stream.getvalue())
+    training, validation, augment = load_training_set(path, 3)
+    assert [int(face.max()) for face in validation] == [38, 39]
+    assert (len(training), training[0].shape, augment) == (38, (3, 64, 64), "mirror")
+    with pytest.raises(ValueError, match="in colour"):
+        load_training_set(path, 1)
+    ramp = torch.arange(16, dtype=torch.uint8).view(1, 4, 4)
+    batch = Crops([ramp], 4, augment="mirror", seed=0, device=torch.device("cpu")).batch(0, 20)
+    seen = {tuple(crop.mul(255).round().int().flatten().tolist()) for crop in batch}
+    assert seen == {tuple(ramp.flatten().tolist()), tuple(ramp.flip(-1).flatten().tolist())}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_orthogonalised_steps_have_singular_values_near_one(monkeypatch, dtype):
     monkeypatch.setattr("invlib.runtime.fast_dtype", lambda device: dtype)
@@ -168,7 +267,7 @@ def test_orthogonalised_steps_have_singular_values_near_one(monkeypatch, dtype):
 
 def test_crops_depend_on_seed_and_step_only_and_are_parts_of_the_pictures():
     picture = torch.arange(40 * 50, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 40, 50)
-    crops = Crops([picture], 8, augment=False, seed=3, device=torch.device("cpu"))
+    crops = Crops([picture], 8, augment="none", seed=3, device=torch.device("cpu"))
     batch = crops.batch(7, 4)
     torch.testing.assert_close(batch, crops.batch(7, 4))
     assert not torch.equal(batch, crops.batch(8, 4))
@@ -179,7 +278,7 @@ def test_crops_depend_on_seed_and_step_only_and_are_parts_of_the_pictures():
 
 def test_validation_pictures_are_held_out(photographs):
     training, validation, augment = load_training_set(photographs, 1)
-    assert (len(training), len(validation), augment) == (2, 1, True)
+    assert (len(training), len(validation), augment) == (2, 1, "all")
     assert not any(torch.equal(validation[0], picture) for picture in training)
 
 

@@ -24,6 +24,7 @@ OPTIMISATION: dict[str, dict[str, Any]] = {
     "batch": {"type": parse_count, "help": "pictures or crops per step (default %(default)s)"},
     "learning_rate": {"type": float, "help": "at its peak (default %(default)s)"},
     "warmup": {"type": parse_count, "help": "steps in which the learning rate rises (default %(default)s)"},
+    "decay": {"type": int, "help": "steps at the end in which it falls; 0: a cosine over all steps (default)"},
     "ema": {"type": float, "help": "decay of the average of the weights (default %(default)s)"},
     "seed": {"type": parse_seed},
 }
@@ -33,7 +34,7 @@ OPTIMIZER = {"choices": ("adamw", "muon")}
 def add_to(commands: Commands) -> None:
     trainings = add_group(commands, "train", "train a prior")
     command = add(trainings, "denoiser", train_denoiser, "train a blind denoiser; run again to go on after a stop")
-    add_files(command, help="folder of photographs, or of MNIST's idx files")
+    add_files(command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces")
     uniform = "of the noise levels, uniform on [0, 1]; the others are log-uniform (default %(default)s)"
     blocks = "BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
     add_recipe(
@@ -45,6 +46,7 @@ def add_to(commands: Commands) -> None:
         optimizer=OPTIMIZER,
         uniform={"type": float, "metavar": "SHARE", "help": uniform},
         blocks={"type": int, "nargs": "+", "help": blocks},
+        told={"action": "store_true", "help": "BFUNet: tell the network what was measured, by random measurements"},
         folded={"action": "store_true", "help": "end a run of BFCNN: --start from its folded checkpoint"},
     )
     start = "start from this checkpoint (colour or grey) instead of random weights"

@@ -309,7 +309,7 @@ def _architecture(path: Path, metadata: Mapping[str, str] | None) -> tuple[str, 
     arguments = _json_object(path, "arguments", metadata.get("arguments", ""))
     for key, value in arguments.items():
         sizes = value if isinstance(value, list) else [value]
-        if key not in ("folded", "logit"):
+        if key not in ("folded", "logit", "told"):
             fine = all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes)
         else:
             fine = isinstance(value, bool)

@@ -36,6 +36,8 @@ class Denoiser(nn.Module):
     channels : 3 for colour, 1 for grey.
     arguments : what the constructor was called with; checkpoints keep it.
     multiple : `estimate_noise` only has to accept sides that are multiples of this.
+    told : whether the network can be told what was measured of the clean images. Then `estimate_noise` is given twice
+        as many channels: the noisy images, and below them the part of them that was measured.
 
     >>> class HighPass(Denoiser):
     ...     def estimate_noise(self, y):
@@ -45,6 +47,7 @@ class Denoiser(nn.Module):
     """
 
     multiple: int = 1
+    told: bool = False
 
     def __init__(self, channels: int, **arguments: Any) -> None:
         super().__init__()
@@ -54,21 +57,31 @@ class Denoiser(nn.Module):
     def estimate_noise(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, measured: Tensor | None = None) -> Tensor:
         """Estimate the noise in `y`.
 
         Parameters
         ----------
         y : (batch, channels, height, width), images in [0, 1] plus Gaussian noise of an unknown level, of any size.
-            ValueError is raised for another number of dimensions or channels.
+        measured : only for a network that is `told`: the measured part `M Mᵀ y` of images whose measurements have less
+            noise than the rest, or none. Without it, the noise is taken to be white.
 
         Returns
         -------
         The noise, of the same shape, float32: `y - net(y)` is the least-squares estimate of the clean images.
+
+        Raises
+        ------
+        ValueError : another number of dimensions or channels, or a measured part that does not fit.
         """
         if y.ndim != 4 or y.shape[1] != self.channels:
             expected = f"{self.channels}-channel images (B, {self.channels}, H, W)"
             raise ValueError(f"expected a batch of {expected}, got {tuple(y.shape)}")
+        if measured is not None and (not self.told or measured.shape != y.shape):
+            wrong = f"got {tuple(measured.shape)} for {tuple(y.shape)}" if self.told else "this network takes none"
+            raise ValueError(f"measured must be the measured part of the images, of their shape: {wrong}")
+        if self.told:
+            y = torch.cat([y, torch.zeros_like(y) if measured is None else measured], 1)
         height, width = y.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
         # Reflect where possible: to the network, copies of one noisy row look like stripes, which it would keep.
@@ -196,6 +209,7 @@ class BFUNet(Denoiser):
     width : channels at each scale, finest first.
     blocks : residual blocks in each direction at each scale, finest first; one number applies to all scales.
         ValueError is raised if `blocks` and `width` have different lengths.
+    told : whether the network can be told what was measured of the clean images (see `Denoiser.forward`).
 
     >>> net = BFUNet(channels=3, width=(8, 16), blocks=1)
     >>> net(torch.rand(2, 3, 17, 30)).shape
@@ -203,19 +217,25 @@ class BFUNet(Denoiser):
     """
 
     def __init__(
-        self, channels: int = 3, width: Sequence[int] = (64, 128, 256), blocks: int | Sequence[int] = 2
+        self,
+        channels: int = 3,
+        width: Sequence[int] = (64, 128, 256),
+        blocks: int | Sequence[int] = 2,
+        told: bool = False,
     ) -> None:
         blocks = [blocks] * len(width) if isinstance(blocks, int) else list(blocks)
         if len(blocks) != len(width):
             raise ValueError(f"blocks must be one number, or one for each of {len(width)} scales, but is {blocks}")
-        super().__init__(channels, width=list(width), blocks=blocks)
+        # Checkpoints of networks that are not told do not mention it, as those of version 0.1.0 do not.
+        super().__init__(channels, width=list(width), blocks=blocks, **({"told": True} if told else {}))
+        self.told = told
         self.multiple = 2 ** len(width)
         steps = list(itertools.pairwise(width))
 
         def stage(scale: int) -> nn.Sequential:
             return nn.Sequential(*(ResidualBlock(width[scale]) for _ in range(blocks[scale])))
 
-        self.stem = conv(4 * channels, width[0])
+        self.stem = conv(4 * channels * (2 if told else 1), width[0])
         self.enc = nn.ModuleList(stage(scale) for scale in range(len(steps)))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in steps)
         self.mid = stage(-1)

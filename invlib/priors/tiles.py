@@ -64,7 +64,14 @@ def _measured_field(twin: Denoiser, side: int) -> int | None:
     """The receptive field as seen on a picture of that side, about; None if it reaches the border."""
     block = twin.multiple
     start = side // 2 // block * block
-    y = torch.ones(1, twin.channels, 2 * start + block, 2 * start + block, dtype=torch.float64, requires_grad=True)
+    y = torch.ones(
+        1,
+        twin.channels * (2 if twin.told else 1),
+        2 * start + block,
+        2 * start + block,
+        dtype=torch.float64,
+        requires_grad=True,
+    )
     end = start + block
     noise = twin.estimate_noise(y)[..., start:end, start:end]
     (gradient,) = torch.autograd.grad(noise.sum(), y)
@@ -119,14 +126,15 @@ class Tiled:
         return [Tile(*zip(row, column, strict=True)) for row in rows for column in columns]
 
     @torch.no_grad()
-    def __call__(self, y: Tensor) -> Tensor:
-        """The noise in images (n, C, H, W)."""
+    def __call__(self, y: Tensor, *measured: Tensor) -> Tensor:
+        """The noise in images (n, C, H, W), and of a network that is told it, given the measured part of the images."""
         tiles = self.tiles(y)
         if len(tiles) == 1:
-            return self.denoiser(y)
+            return self.denoiser(y, *measured)
         noise = torch.empty_like(y, dtype=torch.float32)
         for tile in watched(tiles):
-            noise[..., *tile.part] = self.denoiser(y[..., *tile.window])[..., *tile.inside]
+            windows = (images[..., *tile.window] for images in (y, *measured))
+            noise[..., *tile.part] = self.denoiser(*windows)[..., *tile.inside]
         return noise
 
     @torch.inference_mode(False)

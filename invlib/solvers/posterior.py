@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +39,7 @@ class Posterior:
     ----------
     device : the denoiser's; the measurements and a copy of the operator are moved there.
     measured : how many numbers are known of an image.
+    told : whether the denoiser is told what was measured, so that `mean` takes one evaluation.
     noise : S, the noise level of each measurement, (1, *measurement_shape); None if all of them are exact.
 
     Raises
@@ -87,9 +89,10 @@ class Posterior:
         self.noise = None if self.operator is None else noise_levels(self.operator, noise)
         if self.noise is not None:
             self.noise = self.noise.to(self.device)
+        self.told = denoiser.told and self.operator is not None and self.operator.orthonormal
         self._network = Tiled(self.denoiser)
         self._residual = Batched(self._network)
-        self._conditioned = Batched(self._condition)
+        self._conditioned = Batched(self._tell if self.told else self._condition)
 
     def denoise(self, y: Tensor) -> Tensor:
         """The denoiser's estimate of the clean images, whatever was measured: x̂ = y + f(y)."""
@@ -98,12 +101,15 @@ class Posterior:
     def mean(self, y: Tensor, sigma: float) -> Tensor:
         """The mean of x given the measurements and y = x + σ n: E[x | y, m], from y (n, C, H, W) and its noise level.
 
-        Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is Gaussian, the mean given m as
-        well is x̂ + C M v, where (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest descent from zero, which
-        takes one product with C, and the rest is as if C were σ²: without noise the result agrees with the
-        measurements exactly. All of it is, if x̂ misses them by more than the noise allows.
+        A denoiser that is told what was measured gives it in one evaluation. The measurements and the measured part of
+        y are first combined into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that
+        of the measurements. If σ is infinite, the measurements are all that is known.
 
-        It takes two evaluations, the denoiser's and that of its derivative.
+        Of another denoiser, its derivative is used as well, for two evaluations and a finite σ. Given y, x has the mean
+        x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is Gaussian, the mean given m as well is x̂ + C M v, where
+        (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest descent from zero, which takes one product with C, and
+        the rest is as if C were σ²: without noise the result agrees with the measurements exactly. All of it is, if x̂
+        misses them by more than the noise allows.
 
         References
         ----------
@@ -125,6 +131,16 @@ class Posterior:
         if self.noise is None and (self.operator is None or self.operator.orthonormal):
             return self.impose(x_hat, 1.0)
         return x_hat + self._spread(self._solve(self.missing(x_hat), sigma), self.level(sigma).square())
+
+    def _tell(self, y: Tensor, sigma: float) -> Tensor:
+        if sigma == math.inf:
+            y = self._spread(self.measurements.expand(len(y), *self.measurements.shape[1:]), 1.0)
+        elif self.noise is None:
+            y = self.impose(y, 1.0)
+        else:
+            y = self.impose(y, 1 / (1 + (self.noise / sigma).square()))
+        x_hat = y - self._network(y, self._spread(self._measure(y), 1.0))
+        return x_hat if self.noise is not None else self.impose(x_hat, 1.0)
 
     def _condition(self, y: Tensor, sigma: float) -> Tensor:
         x_hat, pulled_back = self._network.linearised(y)

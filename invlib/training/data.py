@@ -157,6 +157,9 @@ class Images:
         return images
 
 
+Augment = Literal["all", "mirror", "none"]
+
+
 class Crops:
     """Batches of random crops, as floats in [0, 1], that depend only on the seed and the step.
 
@@ -164,11 +167,12 @@ class Crops:
     ----------
     pictures : uint8 tensors (channels, height, width). The chance of a picture is proportional to its area.
     size : side of the square crops, in pixels. Smaller pictures are left out; ValueError if no picture remains.
-    augment : flip and transpose at random (not for digits, whose orientation has a meaning).
+    augment : "all" flips and transposes at random, "mirror" only exchanges left and right, as suits faces, and "none"
+        leaves the pictures as they are, as digits need.
     seed, device : seed of the stream of batches, and where the pictures are kept and cropped.
     """
 
-    def __init__(self, pictures: list[Tensor], size: int, augment: bool, seed: int, device: torch.device) -> None:
+    def __init__(self, pictures: list[Tensor], size: int, augment: Augment, seed: int, device: torch.device) -> None:
         self.pictures = [picture.to(device) for picture in pictures if min(picture.shape[-2:]) >= size]
         if not self.pictures:
             raise ValueError(f"every training picture is smaller than the {size}×{size} crop; choose a smaller crop")
@@ -185,7 +189,9 @@ class Crops:
             top = random.integers(picture.shape[-2] - self.size + 1)
             left = random.integers(picture.shape[-1] - self.size + 1)
             crop = picture[:, top : top + self.size, left : left + self.size]
-            if self.augment:
+            if self.augment == "mirror":
+                crop = crop.flip(-1) if random.random() < 0.5 else crop
+            elif self.augment == "all":
                 flips = [axis for axis in (-2, -1) if random.random() < 0.5]
                 crop = crop.flip(flips)
                 crop = crop.transpose(-2, -1) if random.random() < 0.5 else crop
@@ -193,19 +199,29 @@ class Crops:
         return torch.stack(crops).float() / 255
 
 
-def load_training_set(folder: Path, channels: int) -> tuple[list[Tensor], list[Tensor], bool]:
-    """Split the pictures of a folder into training and validation sets.
+def load_training_set(data: Path, channels: int) -> tuple[list[Tensor], list[Tensor], Augment]:
+    """Split pictures into a training and a validation set.
 
-    `folder` holds photographs at any depth, or MNIST's idx files. Two per cent of the pictures (at least one, at most
-    64) are kept for validation and never trained on. They are the same in every run, whatever its seed, so that a run
-    that starts from the weights of another run is judged on pictures that neither has seen. Returned are the training
-    pictures, the validation pictures, and whether flips make sense. ValueError is raised for fewer than two pictures.
+    `data` is a folder of photographs at any depth, a folder of MNIST's idx files, or a zip file of CelebA's aligned
+    faces. Two per cent of the pictures (at least one, at most 64) are kept for validation and never trained on. They
+    are the same in every run, whatever its seed, so that a run that starts from the weights of another run is judged on
+    pictures that neither has seen. Of faces, the flows' training set is taken (see `load_images`), and 64 of those that
+    it leaves. Returned are the training pictures, the validation pictures, and how pictures may be flipped. ValueError
+    is raised for fewer than two pictures, or if faces are not asked for in colour.
     """
-    idx = folder / TRAINING_DIGITS
-    pictures = list(read_idx(idx)) if idx.exists() else read_photographs(folder, channels)
+    augment: Augment = "all"
+    if zipfile.is_zipfile(data):
+        if channels != 3:
+            raise ValueError(f"the faces in {data} are in colour: train a network of 3 channels, not {channels}")
+        faces, others = load_images(data, "faces")
+        return list(faces), list(others[:64]), "mirror"
+    if (idx := data / TRAINING_DIGITS).exists():
+        pictures, augment = list(read_idx(idx)), "none"
+    else:
+        pictures = read_photographs(data, channels)
     order = np.random.default_rng(0).permutation(len(pictures))
     held_out = min(64, max(1, len(pictures) // 50))
     if len(pictures) <= held_out:
-        raise ValueError(f"{folder} has too few pictures to hold one out for validation; give at least two")
+        raise ValueError(f"{data} has too few pictures to hold one out for validation; give at least two")
     training = [pictures[index] for index in sorted(order[held_out:])]
-    return training, [pictures[index] for index in sorted(order[:held_out])], not idx.exists()
+    return training, [pictures[index] for index in sorted(order[:held_out])], augment

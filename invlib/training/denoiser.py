@@ -1,22 +1,32 @@
-"""The recipe for a blind denoiser, to be read from top to bottom: crops plus Gaussian noise of every level."""
+"""The recipe for a denoiser, to be read from top to bottom: crops plus Gaussian noise of every level.
+
+A network that is told what was measured sees noise in the part of a crop that was not measured, by measurements that
+are drawn at random.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from invlib import runtime
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
+from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask, StructuredRows
 from invlib.training.data import Crops, load_training_set
+from invlib.training.measurements import draw_operator
 from invlib.training.run import Optimisation, Progress, Training, begin
 
 VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
+
+GROUP = 4
+"""How many crops share a measurement."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Recipe(Optimisation):
     crop : side of the square crops, in pixels.
     sigma_min, uniform : the share `uniform` of the noise levels is uniform on [0, 1], and the rest is log-uniform from
         `sigma_min` to 1, so that training sees low levels, where pictures become sharp, as often as high ones.
+    told : tell the network what was measured: each group of four crops has a random measurement of its own.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.
     """
@@ -44,15 +55,16 @@ class Recipe(Optimisation):
     crop: int = 64
     sigma_min: float = 0.005
     uniform: float = 0.5
+    told: bool = False
     folded: bool = False
 
     def build(self) -> Denoiser:
         """The network with random weights. ValueError if `blocks` or `folded` do not apply to the architecture."""
         if self.folded and self.architecture != "BFCNN":
             raise ValueError(f"only BFCNN has scales that can be folded: leave folded out for {self.architecture}")
-        if self.blocks and self.architecture != "BFUNet":
-            raise ValueError(f"only BFUNet has blocks at each scale: leave them out for {self.architecture}")
-        choices = {name: value for name in ("blocks", "folded") if (value := getattr(self, name))}
+        if (self.blocks or self.told) and self.architecture != "BFUNet":
+            raise ValueError(f"blocks and told apply to BFUNet only: leave them out for {self.architecture}")
+        choices = {name: value for name in ("blocks", "told", "folded") if (value := getattr(self, name))}
         return ARCHITECTURES[self.architecture](self.channels, **choices)
 
 
@@ -63,13 +75,80 @@ def draw_sigmas(count: int, sigma_min: float, uniform: float, generator: torch.G
     return torch.where(first, fraction, sigma_min**exponent).view(-1, 1, 1, 1)
 
 
-def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The noisy crops of a step and their noise, both (batch, C, H, W), and the noise levels (batch, 1, 1, 1)."""
+class Noisy(NamedTuple):
+    """Noisy crops `y` (n, C, H, W), their `noise`, and its level `sigma` (n,), infinite where nothing but the
+    measurements is known.
+
+    Crops of a group share the `operator`, if something was measured; `exact` (n,) says of which crops without noise.
+    `unknown` is the root mean square of what was not measured, besides the mean colour.
+    """
+
+    y: Tensor
+    noise: Tensor
+    sigma: Tensor
+    operator: LinearOperator | None
+    exact: Tensor
+    unknown: float = 1.0
+
+    def loss(self, net: Callable[..., Tensor]) -> Tensor:
+        """The squared error of the network's noise estimate, weighted by the level: (n,)."""
+        measured = () if self.operator is None else (self.operator.project(self.y),)
+        with runtime.autocast(self.y.device):
+            error = net(self.y, *measured) - self.noise
+        if self.operator is None:
+            return error.square().mean((1, 2, 3)) / (self.sigma + 0.02)
+        # What was measured exactly is put in place of the estimate, so errors there do not count.
+        error = torch.where(self.exact.view(-1, 1, 1, 1), error - self.operator.project(error), error)
+        # However much noise there is, the measurements bound the error.
+        return error.square().mean((1, 2, 3)) / (self.sigma.clamp_max(min(1.0, 4 * self.unknown)) + 0.02)
+
+
+def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> list[Noisy]:
+    """The noisy crops of a step, in groups that share what was measured."""
     x = crops.batch(step, recipe.batch)
     generator = recipe.random(step, x.device)
     sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator)
-    noise = sigma * torch.randn(x.shape, generator=generator, device=x.device)
-    return (x + noise).contiguous(memory_format=torch.channels_last), noise, sigma
+    white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
+    if not recipe.told:
+        return [without_measurements(x, white, sigma)]
+    random = np.random.default_rng((recipe.seed, step, 1))
+    # One half of the levels is uniform and the other log-uniform, so groups take every so many crops.
+    groups = [torch.arange(first, len(x), -(-len(x) // GROUP)) for first in range(-(-len(x) // GROUP))]
+    return [told_noise(x[group], white[group], sigma[group], random, generator) for group in groups]
+
+
+def without_measurements(x: Tensor, white: Tensor, sigma: Tensor) -> Noisy:
+    """Crops plus white noise."""
+    y = (x + white).contiguous(memory_format=torch.channels_last)
+    return Noisy(y, white, sigma.flatten(), None, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+
+
+def told_noise(
+    x: Tensor, white: Tensor, sigma: Tensor, random: np.random.Generator, generator: torch.Generator
+) -> Noisy:
+    """Crops plus noise in the part that a random measurement leaves open.
+
+    For a third of the crops the measurements have noise of their own. If its level is s, an iterate of level σ and the
+    measurements together have noise of the level (1/σ² + 1/s²)^-½ in the measured part. For a fifth, there is no
+    iterate: its part is zero, and the network is to estimate the picture from the measurements alone.
+    """
+    operator = draw_operator((x.shape[1], x.shape[2], x.shape[3]), random)
+    if operator is None:
+        return without_measurements(x, white, sigma)
+    operator = operator.to(x.device)
+    exact, alone, level = torch.rand(3, len(x), generator=generator, device=x.device)
+    exact, alone = exact < 0.67, alone < 0.2
+    sigma = torch.where(alone, torch.inf, sigma.flatten())
+    unmeasured = torch.where(alone.view(-1, 1, 1, 1), -x, white)
+    noise = unmeasured - operator.project(unmeasured)
+    for index in (~exact).nonzero().flatten().tolist():
+        s = operator.noise_levels(0.005 * 40 ** level[index].item()).to(x.device)
+        combined = (1 / sigma[index].square() + 1 / s.square()).rsqrt().clamp_max(1)
+        own = torch.randn(1, *operator.measurement_shape, generator=generator, device=x.device)
+        noise[index] += operator.adjoint(combined * own)[0]
+    y, detail = (x + noise).contiguous(memory_format=torch.channels_last), x - x.mean((2, 3), keepdim=True)
+    unknown = (detail - operator.project(detail)).square().mean().sqrt().item()
+    return Noisy(y, noise, sigma, operator, exact, unknown)
 
 
 def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
@@ -77,15 +156,20 @@ def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
 
     From colour to grey, the first layer is summed and the last layer averaged over the colours, because a grey picture
     is a colour picture with equal channels. From grey to colour, each colour gets an equal share. Residual blocks of a
-    U-Net that `source` does not have start as the identity. If only `source` is folded, the scales of `net` are set on
+    U-Net that `source` does not have start as the identity. If only `net` is told what was measured, it starts by
+    ignoring it. If only `source` is folded, the scales of `net` are set on
     the noisy crops `y` so that training starts with the same function. ValueError is raised if `source` has layers that
     `net` does not have.
     """
     state = source.state_dict()
     if net.channels != source.channels:
         first, last = (key for key in state if state[key].shape != net.state_dict()[key].shape)
-        state[first] = mix_colours(state[first], source.channels, net.channels, dim=1) * source.channels / net.channels
+        parts = state[first].chunk(2 if source.told else 1, 1)
+        mixed = torch.cat([mix_colours(part, source.channels, net.channels, dim=1) for part in parts], 1)
+        state[first] = mixed * source.channels / net.channels
         state[last] = mix_colours(state[last], source.channels, net.channels, dim=0)
+    if net.told and not source.told:
+        state["stem.weight"] = torch.cat([state["stem.weight"], torch.zeros_like(state["stem.weight"])], 1)
     missing, unexpected = net.load_state_dict(state, strict=False)
     if unexpected:
         raise ValueError(f"the network to start from has more layers than the new one: {', '.join(unexpected[:3])}...")
@@ -117,7 +201,46 @@ def validate(net: Denoiser, pictures: list[Tensor], device: torch.device, limit:
                 error = net(x + noise) - noise
             values.append(-10 * math.log10(error.square().mean().item()))
         psnr[f"{sigma:g}"] = round(sum(values) / len(values), 3)
-    return {"validation_psnr": psnr}
+    quality: dict[str, Any] = {"validation_psnr": psnr}
+    return quality | {"validation_told": validate_told(net, pictures, device)} if net.told else quality
+
+
+MEASUREMENTS = {
+    "blocks 4": lambda shape: BlockAverage(shape, 4),
+    "low-pass 10 %": lambda shape: LowPass(shape, 0.1),
+    "pixels 10 %": lambda shape: Mask.random_pixels(shape, 0.1),
+    "rows 10 %": lambda shape: StructuredRows(shape, 0.1),
+    "hole": lambda shape: Mask.block(shape, (shape[1] // 4, shape[2] // 4, shape[1] // 2, shape[2] // 2)),
+}
+"""What is measured of the validation pictures."""
+
+
+@torch.inference_mode()
+def validate_told(
+    net: Denoiser, pictures: list[Tensor], device: torch.device, side: int = 128
+) -> dict[str, list[float]]:
+    """Mean PSNR in dB of one estimate by what was measured: from measurements alone, with an iterate of σ 0.3 and 0.1.
+
+    It is taken over all channels, on the middle of each picture.
+    """
+    psnr: dict[str, list[float]] = {name: [] for name in MEASUREMENTS}
+    for name, build in MEASUREMENTS.items():
+        for sigma in (math.inf, 0.3, 0.1):
+            values = []
+            for index, picture in enumerate(pictures):
+                height, width = (min(side, length) // 8 * 8 for length in picture.shape[-2:])
+                top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
+                x = picture[None, :, top : top + height, left : left + width].to(device).float() / 255
+                operator = build((x.shape[1], height, width)).to(device)
+                white = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(device)
+                unmeasured = -x if sigma == math.inf else sigma * white
+                noise = unmeasured - operator.project(unmeasured)
+                with runtime.autocast(device):
+                    error = net(x + noise, operator.project(x)) - noise
+                error = error - operator.project(error)
+                values.append(-10 * math.log10(max(error.square().mean().item(), 1e-12)))
+            psnr[name].append(round(sum(values) / len(values), 3))
+    return psnr
 
 
 def train(
@@ -135,7 +258,7 @@ def train(
     Parameters
     ----------
     recipe : what to train.
-    data : folder of photographs, or of MNIST's idx files.
+    data : folder of photographs, or of MNIST's idx files, or zip file of CelebA's aligned faces.
     state_file, save_every : everything is saved in this file every `save_every` seconds and at the end. A run whose
         state file exists goes on from it.
     source : start from the weights of this network instead of random ones.
@@ -152,7 +275,7 @@ def train(
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
     if source is not None:
-        warm_start(net, source, noisy_batch(crops, recipe, 0)[0].cpu())
+        warm_start(net, source, noisy_batch(crops, recipe, 0)[0].y.cpu())
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = recipe.build().to(device).eval()
     training = Training(recipe, state_file, save_every, net, average)
@@ -161,10 +284,7 @@ def train(
     if training.done == recipe.steps:
         yield training.progress({}, validate(average, validation, device))
     for step in range(training.done, recipe.steps):
-        y, noise, sigma = noisy_batch(crops, recipe, step)
-        with runtime.autocast(device):
-            error = forward(y) - noise
-        loss = (error.square().mean((1, 2, 3)) / (sigma.flatten() + 0.02)).mean()
+        loss = torch.cat([noisy.loss(forward) for noisy in noisy_batch(crops, recipe, step)]).mean()
         changed = training.descend(loss, clip=1.0)
         quality = None
         if training.measures(validate_every):
@@ -183,7 +303,7 @@ def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30
     if isinstance(average, BFCNN) and not average.folded:
         average.train()
         for step in range(batches):
-            y, _, _ = noisy_batch(crops, recipe, step)
-            with runtime.autocast(y.device):
-                average(y)
+            (noisy,) = noisy_batch(crops, recipe, step)
+            with runtime.autocast(noisy.y.device):
+                average(noisy.y)
         average.eval()

@@ -38,6 +38,9 @@ class Optimisation:
     steps, batch : number of training steps, and of images in each.
     optimizer : "adamw", or "muon" for Muon on the inner convolutions and AdamW on the rest.
     learning_rate, warmup : peak of the learning rate, and the number of steps until it is reached.
+    decay : number of steps at the end in which the learning rate falls linearly from its peak to 1 % of it. A run that
+        has not come to them may be resumed with another number of steps. With 0 the rate follows a cosine from the
+        start, and the number of steps is fixed.
     ema : decay of the running average of the weights.
     seed : seed for the initial weights, the batches and the noise.
     """
@@ -47,6 +50,7 @@ class Optimisation:
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 200
+    decay: int = 0
     ema: float = 0.998
     seed: int = 0
 
@@ -169,7 +173,8 @@ class Training:
     def _load(self) -> None:
         with safe_open(self.path, "pt") as stream:
             metadata = stream.metadata()
-        if json.loads(metadata["recipe"]) != json.loads(json.dumps(asdict(self.recipe))):
+        self.done, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        if not continues(json.loads(metadata["recipe"]), json.loads(json.dumps(asdict(self.recipe))), self.done):
             theirs = metadata["recipe"]
             raise ValueError(f"{self.path} belongs to another recipe, {theirs}; delete it or choose another output")
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*self.networks, "optimizer")}
@@ -185,12 +190,21 @@ class Training:
                 if int(owner) == number:
                     state.setdefault(int(index), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        self.done, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
+
+def continues(before: dict[str, Any], now: dict[str, Any], done: int) -> bool:
+    """Whether a run of the recipe `now` is, up to the step `done`, a run of the recipe `before`."""
+    before.setdefault("decay", 0)
+    if before["decay"] and now["decay"] and before | {"steps": 0, "decay": 0} == now | {"steps": 0, "decay": 0}:
+        return before == now or done <= min(recipe["steps"] - recipe["decay"] for recipe in (before, now))
+    return before == now
 
 
 def learning_rate(step: int, recipe: Optimisation) -> float:
-    """The learning rate of a step: a linear warm-up, and then a cosine down to 1 % of the peak."""
+    """The learning rate of a step: a linear warm-up to the peak, and a fall to 1 % of it (see `Optimisation.decay`)."""
     warm = min(1.0, (step + 1) / recipe.warmup)
+    if recipe.decay:
+        return recipe.learning_rate * warm * max(0.01, min(1.0, (recipe.steps - step) / recipe.decay))
     fraction = min(1.0, step / recipe.steps)
     return recipe.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
 

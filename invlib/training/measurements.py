@@ -1,0 +1,116 @@
+"""Random measurements for training a denoiser that is told what was measured of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invlib.problems.operators import (
+    WAYS,
+    BlockAverage,
+    Blur,
+    Downsampling,
+    LinearOperator,
+    LowPass,
+    Mask,
+    StructuredRows,
+    gaussian_kernel,
+    motion_kernel,
+)
+
+Shape = tuple[int, int, int]
+Random = np.random.Generator
+
+
+def draw_operator(shape: Shape, random: Random) -> LinearOperator | None:
+    """Draw a measurement of images (C, H, W), whose sides are multiples of 8; None if nothing was measured.
+
+    >>> operators = [draw_operator((3, 64, 64), np.random.default_rng(seed)) for seed in range(3)]
+    >>> [type(operator).__name__ for operator in operators]
+    ['BlockAverage', 'BlockAverage', 'BlockAverage']
+    """
+    draw = KINDS[random.choice(len(KINDS), p=SHARES)]
+    return draw(shape, random)
+
+
+def blocks(shape: Shape, random: Random) -> LinearOperator:
+    return BlockAverage(shape, int(random.choice([2, 4, 8], p=[0.25, 0.5, 0.25])))
+
+
+def downsampling(shape: Shape, random: Random) -> LinearOperator:
+    return Downsampling(shape, int(random.choice([2, 4, 8])), str(random.choice(WAYS[1:])))
+
+
+def low_pass(shape: Shape, random: Random) -> LinearOperator:
+    return LowPass(shape, log_uniform(0.03, 0.5, random))
+
+
+def blur(shape: Shape, random: Random) -> LinearOperator:
+    kind = random.random()
+    if kind < 0.4:
+        kernel = gaussian_kernel(log_uniform(0.7, 4, random))
+    elif kind < 0.7:
+        kernel = motion_kernel(random.uniform(3, 21), random.uniform(0, 180))
+    else:
+        kernel = torch.from_numpy(strokes((15, 15), 1, random)).float() + 1e-3
+    return Blur(shape, kernel)
+
+
+def pixels(shape: Shape, random: Random) -> LinearOperator:
+    keep, shared = log_uniform(0.01, 0.7, random), bool(random.random() < 0.7)
+    return Mask.random_pixels(shape, keep, seed=int(random.integers(2**31)), shared=shared)
+
+
+def regions(shape: Shape, random: Random) -> LinearOperator:
+    """Holes, strokes, or one side of a line."""
+    height, width = shape[1:]
+    kind = random.random()
+    if kind < 0.5:
+        lost = np.zeros((height, width), bool)
+        for _ in range(random.integers(1, 4)):
+            tall, wide = random.integers(height // 8, height * 5 // 8, 2)
+            top, left = random.integers(height - tall + 1), random.integers(width - wide + 1)
+            lost[top : top + tall, left : left + wide] = True
+    elif kind < 0.8:
+        lost = strokes((height, width), int(random.integers(1, 7)), random, thick=int(random.integers(0, 4)))
+    else:
+        angle = random.uniform(0, 2 * math.pi)
+        down, right = np.mgrid[:height, :width] / height - 0.5
+        lost = down * math.sin(angle) + right * math.cos(angle) > random.uniform(-0.2, 0.4)
+    return Mask(shape, torch.from_numpy(~lost)) if not lost.all() else pixels(shape, random)
+
+
+def rows(shape: Shape, random: Random) -> LinearOperator:
+    return StructuredRows(shape, log_uniform(0.02, 0.5, random), seed=int(random.integers(2**31)))
+
+
+def nothing(shape: Shape, random: Random) -> None:
+    return None
+
+
+KINDS: tuple[Callable[[Shape, Random], LinearOperator | None], ...]
+KINDS = (blocks, downsampling, low_pass, blur, pixels, regions, rows, nothing)
+SHARES = (0.22, 0.1, 0.1, 0.1, 0.13, 0.1, 0.12, 0.13)
+"""How often each kind is drawn."""
+
+
+def log_uniform(low: float, high: float, random: Random) -> float:
+    return float(low * (high / low) ** random.random())
+
+
+def strokes(size: tuple[int, int], count: int, random: Random, thick: int = 0) -> np.ndarray:
+    """Draw `count` smooth curves, `2 thick + 1` pixels wide, as a bool array."""
+    drawn = np.zeros(size, bool)
+    for _ in range(count):
+        turns = np.cumsum(random.normal(0, 0.25, 2 * max(size))) + random.uniform(0, 2 * math.pi)
+        path = np.cumsum(0.5 * np.stack([np.sin(turns), np.cos(turns)]), 1)
+        path = path - path.mean(1, keepdims=True) + random.uniform(0.25, 0.75, (2, 1)) * np.array(size)[:, None]
+        row, column = (place.astype(int).clip(0, side - 1) for place, side in zip(path, size, strict=True))
+        drawn[row, column] = True
+    wide: Tensor = F.max_pool2d(torch.from_numpy(drawn)[None, None].float(), 2 * thick + 1, stride=1, padding=thick)
+    return wide[0, 0].numpy() > 0
