@@ -99,8 +99,9 @@ class Noisy(NamedTuple):
             return error.square().mean((1, 2, 3)) / (self.sigma + 0.02)
         # What was measured exactly is put in place of the estimate, so errors there do not count.
         error = torch.where(self.exact.view(-1, 1, 1, 1), error - self.operator.project(error), error)
-        # However much noise there is, the measurements bound the error.
-        return error.square().mean((1, 2, 3)) / (self.sigma.clamp_max(min(1.0, 4 * self.unknown)) + 0.02)
+        # However much noise there is, exact measurements bound the error.
+        bound = torch.where(self.exact, min(1.0, 4 * self.unknown), 1.0)
+        return error.square().mean((1, 2, 3)) / (torch.minimum(self.sigma, bound) + 0.02)
 
 
 def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> list[Noisy]:
