@@ -28,7 +28,11 @@ PAGES = {
         "waves",
         "Noise that has a shape of its own, taken off a face: stripes, pasted digits, a scribble.",
     ),
-    "sampling": ("Sampling", "casino", "Nothing measured: pictures that a denoiser draws from noise alone."),
+    "sampling": (
+        "Sampling",
+        "casino",
+        "Nothing measured: pictures that a denoiser, flow or GAN draws from noise alone.",
+    ),
     "benchmarks": (
         "Benchmarks",
         "leaderboard",

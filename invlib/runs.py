@@ -136,7 +136,8 @@ def settings(
     if samples > 1 and not chosen.draws:
         raise ValueError(f"{name} gives one answer: leave the number of samples at 1, got {samples}")
     prior = (prior or chosen.prior_name(problem)) if chosen.prior is not None else None
-    ours = sampling_defaults(prior) if problem.command == "sample" and prior is not None else {}
+    ascent = problem.command == "sample" and chosen.prior is Denoiser
+    ours = sampling_defaults(prior) if ascent and prior is not None else {}
     return Settings(name, prior, samples, seed, chosen.complete(problem, samples, {**ours, **given}, name))
 
 
@@ -487,7 +488,7 @@ def summarise(
         "evaluations": last.evaluations,
         "seconds": round(seconds, 2),
         **({} if last.skipped is None else {"skipped": last.skipped}),
-        **{name: round(value, 5) for name, value in last.found.items()},
+        **{name: np.round(value, 5).tolist() for name, value in last.found.items()},
         **({"noise_top": recorder.noise_top} if last.noise is not None else {}),
         "outcome": last.outcome,
         "history": recorder.history,

@@ -1,20 +1,26 @@
-"""Sampling: draws pictures that a denoiser finds likely, with nothing measured."""
+"""Sampling: draws pictures that a prior finds likely, with nothing measured."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from invlib import runs
 from invlib.solvers.methods import METHODS
-from pages.ui import betas, knobs, page
-from pages.ui.sampling import KINDS, PAPER
+from pages.ui import betas, knobs, page, sampling, theory
+from pages.ui.sampling import KINDS, PAPER, TEMPERATURES
 from pages.ui.stage import Request
 
 WORDS = {
-    "draw": "Each starts from noise of its own.",
-    "interpolate": "The ends are samples 1 and 2 of this seed. Between them, all noise is a mixture of theirs, as "
-    "strong as ever: each picture is a sample too.",
+    ("draw", False): "Each starts from noise of its own.",
+    ("interpolate", False): "The ends are samples 1 and 2 of this seed. Between them, all noise is a mixture of "
+    "theirs, as strong as ever: each picture is a sample too.",
+    ("draw", True): "Each is what one evaluation of the network makes of noise of its own.",
+    ("interpolate", True): "The ends are samples 1 and 2 of this seed. Between them, the noise turns from the one to "
+    "the other along a circle, as strong as ever: each picture is a sample too.",
 }
-ASCENT = METHODS["sample"]["paper"]
+PRIOR = (
+    "The network that knows what such pictures look like. A denoiser climbs to a picture in dozens of evaluations; a "
+    "flow (RealNVP) or the generator of a GAN makes one of noise at once."
+)
 
 
 def ask(board: DeltaGenerator) -> page.Asked:
@@ -22,9 +28,13 @@ def ask(board: DeltaGenerator) -> page.Asked:
         "Kind of picture",
         "kind",
         {name: kind.label for name, kind in KINDS.items()},
-        help="What the denoiser was trained on: photographs in colour, in grey, or handwritten digits.",
+        help="What the prior was trained on: photographs in colour, in grey, faces, or handwritten digits.",
         on_change=lambda: knobs.forget("h0", "beta"),
     )
+    kind = KINDS[chosen]
+    prior = knobs.prior(sampling.priors(chosen), PRIOR)
+    name = sampling.method_of(prior)
+    method, direct = METHODS["sample"][name], name in TEMPERATURES
     mode = knobs.choice(
         "What to do",
         "mode",
@@ -32,27 +42,38 @@ def ask(board: DeltaGenerator) -> page.Asked:
         help="Draw pictures, each from noise of its own; or walk from one to another by mixing their noise.",
         on_change=lambda: knobs.forget("samples"),
     )
-    kind, interpolate = KINDS[chosen], mode == "interpolate"
+    interpolate = mode == "interpolate"
     count = knobs.samples(
-        8 if interpolate else 4,
+        8 if interpolate or direct else 4,
         kind.most,
         least=2 if interpolate else 1,
         help="How many pictures to draw. Time grows with their number.",
     )
-    values = knobs.of_method(ASCENT, kind.arguments, advanced=False)
+    paper, ours = ({"temperature": 1.0}, {"temperature": TEMPERATURES[name]}) if direct else (PAPER, kind.arguments)
+    values = knobs.of_method(method, ours, advanced=False)
+    side = kind.side
     with st.expander("Advanced", icon=":material/tune:"):
-        knobs.presets(PAPER, kind.arguments)
-        about = "Of the pictures, in pixels. The denoiser sees a part at a time, so large ones are a patchwork."
-        side = int(knobs.level("Side", "size", kind.sides, kind.side, about))
-        values |= knobs.of_method(ASCENT, kind.arguments, advanced=True)
-        prior = knobs.prior(kind.offered(knobs.priors(kind.channels)))
+        if paper != ours:
+            knobs.presets(paper, ours)
+        if not direct:
+            about = "Of the pictures, in pixels. The denoiser sees a part at a time, so large ones are a patchwork."
+            side = int(knobs.level("Side", "size", kind.sides, kind.side, about))
+        values |= knobs.of_method(method, ours, advanced=True)
         seed = knobs.seed()
     problem = kind.problem(side, interpolate)
-    settings = runs.settings(problem, "paper", values, prior=prior, samples=count, seed=seed)
-    return Request(problem, settings, WORDS[mode]), {"kind": chosen, "mode": mode, "size": side}, True
+    settings = runs.settings(problem, name, values, prior=prior, samples=count, seed=seed)
+    request = Request(problem, settings, WORDS[mode, direct], instant=direct)
+    return request, {"kind": chosen, "mode": mode, "size": side}, True
+
+
+def explain() -> None:
+    direct = sampling.method_of(st.session_state["prior"]) in TEMPERATURES
+    (theory.direct_fold if direct else theory.fold)()
 
 
 def compare_betas(request: Request) -> None:
+    if request.settings.method != "paper":
+        return
     _, height, _ = request.problem.image_shape
     betas.show(KINDS[st.session_state["kind"]].problem(height, interpolate=False), request.settings)
 
@@ -60,9 +81,10 @@ def compare_betas(request: Request) -> None:
 page.show(
     "Sampling",
     "From nothing but noise, a denoiser climbs towards what it thinks likely. Nobody taught it to draw, yet the edges, "
-    "textures and shadings of photographs come out, or strokes that are almost digits.",
+    "textures and shadings of photographs come out, or strokes that are almost digits. Flows and GANs were taught to "
+    "draw: they turn noise into a face or a digit at once.",
     ask,
-    page.fold(),
+    explain,
     measured=lambda run: "{1}×{0} pixels".format(*run.mean.shape),
     further=compare_betas,
 )

@@ -15,6 +15,7 @@ from invlib.cli.options import (
     add_out,
     add_replay,
     add_sampling,
+    every,
     given,
     read_run,
     replaying,
@@ -22,15 +23,22 @@ from invlib.cli.options import (
 from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import prior
-from invlib.solvers.methods import METHODS, load_prior
+from invlib.solvers.methods import METHODS, load_prior, sampler_of
 
-OWNERS = {"sampling": prior.TASKS[prior.SAMPLING].knobs, "paper": METHODS["sample"]["paper"].knobs}
+KNOBS = {name: method.knobs for name, method in METHODS["sample"].items()}
+OWNERS = {"sampling": prior.TASKS[prior.SAMPLING].knobs, **KNOBS}
 
 
 def add_to(commands: Commands) -> None:
     command = add(commands, "sample", run, "draw pictures from a prior")
-    command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color)")
-    command.add_argument("--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128)")
+    command.add_argument(
+        "--prior",
+        help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color). A denoiser draws by the method "
+        "`paper`, a flow by `flow`, and the generator of a GAN by `gan`.",
+    )
+    command.add_argument(
+        "--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128; flows and GANs have one size)"
+    )
     add_sampling(command, "count")
     add_knobs(command, OWNERS)
     add_replay(command)
@@ -44,10 +52,12 @@ def run(options: argparse.Namespace) -> Result:
             problem, settings = runs.read(record)
     else:
         name = options.prior or "bf-unet-color"
-        shape = (load_prior(name, Denoiser).channels, *(options.size or (128, 128)))
-        problem = prior.pose(shape, **given(options, OWNERS["sampling"]))
+        method = sampler_of(name)
+        network = load_prior(name, METHODS["sample"][method].prior or Denoiser)
+        whole = (network.channels, 128, 128) if isinstance(network, Denoiser) else network.image_shape
+        problem = prior.pose((whole[0], *(options.size or whole[1:])), **given(options, OWNERS["sampling"]))
         settings = runs.settings(
-            problem, "paper", given(options, OWNERS["paper"]), prior=name, samples=options.count or 1,
+            problem, method, given(options, every(KNOBS)), prior=name, samples=options.count or 1,
             seed=options.seed or 0,
         )  # fmt: skip
     check_out(options.out / "sample-1.png")

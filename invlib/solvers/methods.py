@@ -19,7 +19,7 @@ from torch import Tensor
 
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
-from invlib.priors.flows import Flow
+from invlib.priors.flows import Flow, bits_per_dim, standard_normal_log_prob
 from invlib.priors.gans import Generator
 from invlib.priors.tiles import Tiled
 from invlib.problems.denoising import DenoisingProblem
@@ -36,8 +36,8 @@ from invlib.problems.operators import (
     StructuredRows,
 )
 from invlib.problems.prior import PriorProblem
-from invlib.problems.spec import Knob, Problem, flag, knobs_of
-from invlib.problems.structured import MeasurementModel, StructuredProblem
+from invlib.problems.spec import ImageShape, Knob, Problem, flag, knobs_of
+from invlib.problems.structured import IMAGE_SHAPES, MeasurementModel, StructuredProblem
 from invlib.runtime import Batched, default_device, on
 from invlib.solvers import baselines, inversion
 from invlib.solvers.deep_baselines import deep_image_prior, deep_red
@@ -47,6 +47,7 @@ from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule
+from invlib.solvers.streams import Streams, quarter_turn
 
 Settings = Mapping[str, Any]
 """The values of a method's knobs, by name."""
@@ -68,7 +69,7 @@ class Estimate:
     skipped : steps so far that had to be undone.
     outcome : in the last one a sentence that says how the method ended.
     noise : what a denoiser saw of the noise in a picture.
-    found : what else the JSON of a run tells of the noise, by name.
+    found : what else the JSON of a run tells, by name: a number, or one for each sample.
     """
 
     images: Tensor
@@ -81,7 +82,7 @@ class Estimate:
     skipped: int | None = None
     outcome: str | None = None
     noise: NoiseSeen | None = None
-    found: dict[str, float] = field(default_factory=dict)
+    found: Mapping[str, float | list[float]] = field(default_factory=dict)
 
 
 Runner = Callable[[Any, Any, Settings, int, int], Iterator[Estimate]]
@@ -154,12 +155,20 @@ class Method:
         return {**ours, **{each: known[each].check(value) for each, value in given.items()}}
 
     def prior_name(self, problem: Problem) -> str | None:
-        """The name of the shipped prior for a problem; None if the method needs none."""
+        """The name of the shipped prior for a problem; None if the method needs none.
+
+        Raises
+        ------
+        ValueError : no flow or GAN that is shipped is for pictures of this shape.
+        """
         if self.prior is None:
             return None
-        if isinstance(problem, StructuredProblem):
-            return f"{FAMILIES[self.prior]}-{problem.kind.pictures}"
-        return default_prior(problem.image_shape[0])
+        if self.prior not in FAMILIES:
+            return default_prior(problem.image_shape[0])
+        for pictures, shape in IMAGE_SHAPES.items():
+            if shape == problem.image_shape:
+                return f"{FAMILIES[self.prior]}-{pictures}"
+        raise ValueError(f"no shipped {FAMILIES[self.prior]} is for pictures of {described(problem.image_shape)}")
 
 
 def flag_of(name: str) -> str:
@@ -169,7 +178,17 @@ def flag_of(name: str) -> str:
 
 
 FAMILIES = {Flow: "realnvp", Generator: "dcgan"}
-"""Classes of priors for structured noise -> what the names of their checkpoints begin with."""
+"""Classes of priors of one shape of pictures -> what the names of their checkpoints begin with."""
+
+
+def described(image_shape: ImageShape) -> str:
+    """A shape (C, H, W) in words.
+
+    >>> described((3, 48, 64))
+    '64×48 pixels in colour'
+    """
+    channels, height, width = image_shape
+    return f"{width}×{height} pixels in {'colour' if channels == 3 else 'grey'}"
 
 
 def default_prior(channels: int) -> str:
@@ -272,6 +291,69 @@ def run_paper(
     interpolate = bool(problem.knobs.get("interpolate"))
     states = ascend(posterior(problem, prior), Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
     return from_states(states, problem.operator.crop if isinstance(problem, LinearProblem) else lambda images: images)
+
+
+TEMPERATURE = Knob(
+    "temperature",
+    float,
+    "The standard deviation of the noise z that the network turns into a picture; it was trained with 1. Less gives "
+    "pictures that are plainer, paler and more alike; more gives stranger ones.",
+    "Temperature",
+    1.0,
+    (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2),
+    least=0,
+    most=2,
+)
+
+AT_ONCE = 16
+"""How many noises a flow or a GAN turns into pictures at once, to spare memory."""
+
+
+def run_direct(
+    problem: PriorProblem, prior: Flow | Generator, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    """Noise z of each sample's own stream is turned into a picture. Of a flow's pictures the density is told as well.
+
+    The density comes with the picture at no cost. It is told in bits for each number, as if of a picture of 8 bits.
+    """
+    if problem.image_shape != prior.image_shape:
+        raise ValueError(
+            f"this prior draws pictures of {described(prior.image_shape)} only: ask for that size, not for "
+            f"{described(problem.image_shape)}"
+        )
+    interpolate = problem.knobs["interpolate"]
+    if interpolate and count < 2:
+        raise ValueError(f"count must be at least 2 to interpolate, got {count}")
+    dims = prior.dims if isinstance(prior, Flow) else prior.latent_dim
+    # Drawn on the CPU, so that a seed gives the same pictures on every device.
+    streams = Streams(seed, count, (dims,), torch.device("cpu"), quarter_turn(count) if interpolate else None)
+    z = settings["temperature"] * streams.draw(range(count)).to(next(prior.parameters()).device)
+    with torch.no_grad():
+        parts = [prior.decode(part) if isinstance(prior, Flow) else (prior(part),) for part in z.split(AT_ONCE)]
+    images, *logdet = (torch.cat(each) for each in zip(*parts, strict=True))
+    if not images.isfinite().all():
+        raise ValueError(f"the prior's pictures are not finite at temperature {settings['temperature']:g}: lower it")
+    found: dict[str, list[float]] = {}
+    if logdet:
+        found["bits_per_dim"] = bits_per_dim(standard_normal_log_prob(z) - logdet[0], dims, bits=8).tolist()
+    yield Estimate(images, 1, 1, outcome="drawn in one evaluation", found=found)
+
+
+def direct(title: str, prior: type) -> Method:
+    """The method of a prior that turns noise into a picture."""
+    return Method(title, run_direct, prior, (TEMPERATURE,), draws=True)
+
+
+def sampler_of(prior: str) -> str:
+    """The method that draws samples of a prior, by the architecture in its checkpoint's file.
+
+    Raises
+    ------
+    CheckpointError : there is no such checkpoint, or its file cannot be had.
+    """
+    checkpoints.resolve(prior)  # downloads it if it has to be
+    kind = checkpoints.ARCHITECTURES[str(checkpoints.describe(prior).architecture)]
+    return next(name for name, each in METHODS["sample"].items() if each.prior and issubclass(kind, each.prior))
 
 
 # Denoising
@@ -619,7 +701,11 @@ METHODS: dict[str, dict[str, Method]] = {
         ),
     },
 }
-METHODS["sample"] = {"paper": METHODS["restore"]["paper"]}
+METHODS["sample"] = {
+    "paper": METHODS["restore"]["paper"],
+    "flow": direct("Flow", Flow),
+    "gan": direct("GAN", Generator),
+}
 METHODS["denoise"] = {
     "blind": Method("One evaluation", run_blind, Denoiser),
     "fast": replace(METHODS["restore"]["fast"], run=sampled(run_fast), default=schedule_for_noise),

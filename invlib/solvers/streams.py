@@ -26,7 +26,7 @@ class Streams:
     ----------
     seed : as in `check_seed`; ValueError otherwise.
     count : of the samples, from 1 to `MOST`; ValueError otherwise.
-    shape : (C, H, W) of a sample.
+    shape : of a sample's noise, (C, H, W) for example.
     device : where the noise is drawn.
     mixing : weights (count, streams); see `quarter_turn` and `opposites`.
     """
@@ -43,12 +43,12 @@ class Streams:
         self.generators = [torch.Generator(device).manual_seed(int(number)) for number in seeds]
 
     def draw(self, indices: Iterable[int]) -> Tensor:
-        """The next noise of some of the samples: (len(indices), C, H, W)."""
+        """The next noise of some of the samples: (len(indices), *shape)."""
         if self.mixing is None:
             return self._draw(self.generators[index] for index in indices)
         # All streams move on at every step, whichever samples are left.
         weights = self.mixing[[int(index) for index in indices]]
-        return torch.einsum("is,schw->ichw", weights, self._draw(self.generators))
+        return torch.einsum("is,s...->i...", weights, self._draw(self.generators))
 
     def _draw(self, generators: Iterable[torch.Generator]) -> Tensor:
         draw = partial(torch.randn, self.shape, dtype=torch.float32, device=self.device)

@@ -20,11 +20,12 @@ def enter(page: str) -> None:
     """Begin a page. When a visitor arrives, its widgets start from the address, or else from where they were left."""
     state = st.session_state
     if (left := state.get("page")) == page:
+        state["drawn"] += 1
         return
     # Pages use the same keys; what the last one left behind are not this one's settings.
     for key in state.get(f"settings {left}", {}):
         state.pop(key, None)
-    state["page"], state["defaults"] = page, {}
+    state["page"], state["defaults"], state["drawn"] = page, {}, 1
     asked = {FORMERLY.get(key, key): value for key, value in st.query_params.to_dict().items()}
     state["arriving"] = {**state.get(f"settings {page}", {}), **asked}
 
@@ -41,6 +42,10 @@ def remember(key: str, default: Value, allowed: Collection[Value] | Callable[[Va
     defaults: dict[str, Any] = st.session_state["defaults"]
     before, defaults[key] = defaults.get(key, default), default
     if key in st.session_state and check(value := st.session_state[key]) and not value == before != default:
+        # Streamlit tells the browser a value once. If the page is drawn again before the code of the widget has arrived
+        # there, the widget would show another value than it has.
+        if st.session_state["drawn"] == 2:
+            st.session_state[key] = value
         return
     st.session_state[key] = default
     arriving: dict[str, Any] = st.session_state["arriving"]

@@ -215,12 +215,14 @@ def seed(help: str = SEED) -> int:
     return st.number_input("Seed", 0, SEEDS - 1, key="seed", help=help)
 
 
-def prior(titles: Mapping[str, str]) -> str:
-    """Let the visitor choose a denoiser. `titles` maps names to titles, the default first."""
+DENOISER = "The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones."
+
+
+def prior(titles: Mapping[str, str], help: str = DENOISER) -> str:
+    """Let the visitor choose a prior. `titles` maps names to titles, the default first."""
     if not titles:
         raise checkpoints.CheckpointError("there is no prior for such pictures: restore the folder weights/")
-    about = "The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones."
-    return selection("Prior", "prior", titles, about)
+    return selection("Prior", "prior", titles, help)
 
 
 @st.cache_data

@@ -22,7 +22,7 @@ from pages.ui import pixels
 POLL = timedelta(seconds=0.7)
 
 PATIENCE = 0.7
-"""Seconds for which Stop waits for a step to end before it says that it is stopping."""
+"""Seconds for which a page waits for a step to end, when it was told to stop, or for a run that is short."""
 
 GRACE = "INVLIB_GRACE"
 """The environment variable that says after how many seconds the job of a closed session is cancelled."""
@@ -80,15 +80,20 @@ def stop(job: Job[Any, Any]) -> None:
     job.wait(PATIENCE)
 
 
-def submit(key: str, work: Work[Any, Any], request: Any) -> None:
-    """Queue work and draw the page again, or say on the page that too many runs are waiting already."""
+def submit(key: str, work: Work[Any, Any], request: Any, *, wait: bool = False) -> None:
+    """Queue work and draw the page again, or say on the page that too many runs are waiting already.
+
+    With `wait`, work that is done in `PATIENCE` is waited for instead, and the page goes on being drawn.
+    """
     try:
         job = queue().submit(session(), work, alive=presence())
     except QueueFull as refusal:
         st.error(pixels.sentence(refusal))
         return
     st.session_state[f"submission {key}"] = Submission(job, request)
-    st.rerun()
+    if not wait:
+        st.rerun()
+    job.wait(PATIENCE)
 
 
 def session() -> str:

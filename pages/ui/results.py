@@ -42,7 +42,8 @@ def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
     st.caption(f"{'A saved run' if run.saved else 'Your run'}: {', '.join(words)}.")
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.fragment(trajectory if run.measured is None else comparison)(run)
+        direct = run.measured is None and len(run.frames) == 1
+        st.fragment(likelihoods if direct else trajectory if run.measured is None else comparison)(run)
     with right:
         scores(run)
         if run.noise_found is not None:
@@ -201,6 +202,24 @@ def curves(run: Run) -> None:
         last.plotly_chart(figure, key="calibration", config=plots.CONFIG, alt=alt)
 
 
+def likelihoods(run: Run) -> None:
+    """Show the samples that came in one evaluation, the likeliest first where the prior is a flow, which knows."""
+    bits, interpolate = run.parameters.get("bits_per_dim"), run.parameters["knobs"]["interpolate"]
+    st.subheader("How likely each sample is")
+    if bits is None:
+        st.caption("A GAN cannot say, because it has no density. A flow can: choose one as the prior.")
+        return
+    st.caption(
+        f"In bits for each of the {pixels.group(math.prod(run.parameters['image_shape']))} numbers of a picture: what "
+        "the flow would need to store it. Fewer bits are likelier. Plain pictures are likelier than rich ones, and "
+        "those of a low temperature likelier than real ones."
+    )
+    with st.grid(4, min_column_width=70, gap="small"):
+        for index in range(len(bits)) if interpolate else np.argsort(bits):
+            caption = f"{bits[index]:.2f} bits"
+            pixels.show(run.samples[index], caption=caption, alt=f"Sample {index + 1}: {caption}")
+
+
 def trajectory(run: Run) -> None:
     """Show the states of a run, with a slider. As a fragment, it alone is drawn again when the slider is moved."""
     frames, structured = run.frames, run.noise_found is not None
@@ -238,7 +257,8 @@ def downloads(run: Run) -> None:
         picture = run.mean if run.measured is not None else sheet(run.samples)
         offer("Picture", ".png", "image/png", lambda: plain_png(picture))
         offer("All samples", ".zip", "application/zip", lambda: archive(run))
-        offer("Animation", ".webp", "image/webp", lambda: animation(run))
+        if len(run.frames) > 1 or run.parameters["knobs"].get("interpolate"):
+            offer("Animation", ".webp", "image/webp", lambda: animation(run))
         offer("Settings", ".json", "application/json", lambda: as_json(run).encode())
 
 

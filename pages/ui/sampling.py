@@ -1,18 +1,22 @@
-"""The words and tiles that pages have for samples of a prior alone, and the kinds of pictures that can be drawn."""
+"""The words, tiles and curve that pages have for samples of a prior alone, and the pictures that can be drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
 
+from invlib.priors import checkpoints
 from invlib.problems import prior
 from invlib.problems.prior import PriorProblem
 from invlib.runs import Settings, settings
-from invlib.solvers.methods import sampling_defaults
-from pages.ui.linear import UNIT, curve
+from invlib.solvers.methods import sampler_of, sampling_defaults
+from pages.ui import linear
+from pages.ui.linear import UNIT
 from pages.ui.pixels import Tile
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ __all__ = ["UNIT", "answer", "curve", "headline", "posed"]
 
 PAPER = {"h0": 0.01, "beta": 1.0, "sigma_0": 1.0, "sigma_L": 0.01}
 """The settings of Kadkhodaie & Simoncelli (2021) for the trajectories of Figure 2."""
+
+TEMPERATURES = {"flow": 0.7, "gan": 1.0}
+"""The temperature that suits the priors of a method. They were trained with 1."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Kind:
     prior : the default prior. The paper's network draws photographs of more contrast than the U-Net.
     sides, side : the sides that a visitor may choose and the default, in pixels.
     most : how many samples a run may have.
+    photographs : whether the denoisers that no kind has as its default draw such pictures.
     """
 
     label: str
@@ -42,17 +50,20 @@ class Kind:
     sides: tuple[int, ...]
     side: int
     most: int
+    photographs: bool = False
 
     @property
     def arguments(self) -> dict[str, float]:
         """The ascent's settings: few steps, without visible loss, and enough noise for the parts to cohere."""
         return PAPER | {"h0": 0.02} | sampling_defaults(self.prior)
 
-    def offered(self, titles: Mapping[str, str]) -> dict[str, str]:
-        """The priors for this kind among `titles` (name -> title), the default first. Digits have their own prior."""
-        digits = KINDS["digits"].prior
-        names = [name for name in titles if (name == digits) == (self.prior == digits)]
-        return {name: titles[name] for name in sorted(names, key=lambda name: name != self.prior)}
+    def has(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a prior draws such pictures, by its name and the arguments of its network."""
+        if "image_shape" in arguments:
+            return bool(arguments["image_shape"] == [self.channels, self.side, self.side])
+        if name in (kind.prior for kind in KINDS.values()):
+            return name == self.prior
+        return self.photographs and arguments.get("channels") == self.channels
 
     def problem(self, side: int, interpolate: bool) -> PriorProblem:
         """The problem in which nothing is measured: draw samples of the prior, or interpolate between two."""
@@ -60,10 +71,26 @@ class Kind:
 
 
 KINDS = {
-    "colour": Kind("Colour", 3, "bf-cnn-color", (64, 96, 128, 192), 96, 8),
-    "grey": Kind("Grey", 1, "bf-cnn-gray", (64, 96, 128, 192), 96, 8),
+    "colour": Kind("Colour", 3, "bf-cnn-color", (64, 96, 128, 192), 96, 8, photographs=True),
+    "grey": Kind("Grey", 1, "bf-cnn-gray", (64, 96, 128, 192), 96, 8, photographs=True),
+    "faces": Kind("Faces", 3, "realnvp-faces", (64,), 64, 16),
     "digits": Kind("Digits", 1, "bf-cnn-mnist", (28, 56), 28, 16),
 }
+
+
+@st.cache_data
+def priors(kind: str) -> dict[str, str]:
+    """Names -> titles of the registered priors for a kind of picture, the default first."""
+    titles = {
+        name: entry.title
+        for name, entry in checkpoints.registry().items()
+        if KINDS[kind].has(name, checkpoints.describe(name).arguments)
+    }
+    return {name: titles[name] for name in sorted(titles, key=lambda name: name != KINDS[kind].prior)}
+
+
+method_of = st.cache_data(sampler_of)
+"""The method of a prior, by name; to look it up, the file is read."""
 
 
 def example() -> tuple[PriorProblem, Settings]:
@@ -93,3 +120,8 @@ def answer(
         names = ["Sample 1", *(f"{place / (count - 1):.0%} of the way" for place in range(1, count - 1)), "Sample 2"]
     drawn = "A picture drawn from the prior"
     return [Tile(sample, name, f"{drawn}: {name}") for name, sample in zip(names, samples, strict=True)]
+
+
+def curve(request: Request, history: Mapping[str, Any], done: bool) -> tuple[go.Figure, str] | None:
+    """The noise level of a denoiser's ascent. One evaluation has no curve."""
+    return linear.curve(request, history, done) if request.settings.method == "paper" else None

@@ -41,6 +41,7 @@ class Request:
     shown : the name of the picture of the measurements.
     tiles : further pictures of the measurements.
     compared : method -> its settings where methods are compared.
+    instant : whether a run is so short that it starts by itself on every change.
     """
 
     problem: Problem
@@ -49,6 +50,7 @@ class Request:
     shown: str = "Measured"
     tiles: tuple[Tile, ...] = ()
     compared: Mapping[str, Settings] = field(default_factory=dict)
+    instant: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def run_button(request: Request, *, ready: bool = True) -> None:
     """Show the button that starts and stops a run, and a switch that starts one on every change."""
     work = partial(solve, request.problem, request.settings)
     live.button(request.key, "Run", ":material/play_arrow:", work, request, widget="run", ready=ready)
-    every_change = st.toggle(
+    every_change = request.instant or st.toggle(
         "Run on every change",
         key="live",
         help="Starts anew whenever you move something. With one sample of a small picture the answer follows at once.",
@@ -82,7 +84,7 @@ def run_button(request: Request, *, ready: bool = True) -> None:
     submission = live.last(request.key)
     asked = {} if submission is None else submission.request.parameters
     if every_change and ready and asked != request.parameters:
-        live.submit(request.key, work, request)
+        live.submit(request.key, work, request, wait=request.instant)
     st.caption("The page's address holds these settings: copy it to share them.")
 
 

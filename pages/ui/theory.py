@@ -134,3 +134,18 @@ def noise_fold() -> None:
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(NOISE + NOISE_SLIDERS)
         st.caption(f"Source: {NOISE_PAPER}, Eq. 10.")
+
+
+DIRECT = r"""
+Both a flow and a GAN turn noise $z \sim \mathcal{N}(0, T^2 I)$ into a picture $x = G(z)$ in one evaluation; they learnt
+it with the temperature $T = 1$. A **flow** can be run backwards and so has an exact density: it says how likely any
+picture is, which makes it a prior for every kind of measurement. The generator of a **GAN** learnt only to deceive
+another network: it has no density, and many pictures are out of its reach.
+"""
+
+
+def direct_fold() -> None:
+    """Show what a flow and a GAN are, folded away."""
+    with st.expander("What is happening here", icon=":material/school:"):
+        st.markdown(DIRECT)
+        st.caption(f"Source: {NOISE_PAPER}, section 2 and Figure 10.")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.visitor import download, press_run, shoot, stop, turn, wait_until_complete
+from tests.browser.visitor import download, examine, press_run, shoot, stop, turn, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +44,18 @@ def test_an_interpolation_can_be_taken_home_as_an_animation(
     wait_until_complete(page)
     shoot(page, screenshots, "sampling-interpolated", whole=True)
     assert Image.open(download(page, "Animation")).n_frames == 9
+
+
+def test_a_flow_draws_at_once_for_a_visitor_who_arrives(
+    open_page: Callable[..., Any], screenshots: Path | None
+) -> None:
+    page = open_page("sampling?kind=faces&samples=12")
+    page.get_by_text("Your run: drawn in one evaluation").wait_for()
+    # The page may be drawn again before the browser has the code of the widgets; they had lost their values then.
+    expect(page.get_by_role("slider", name="Samples")).to_have_value("12", timeout=5000)
+    expect(page.get_by_role("radio", name="Faces")).to_be_checked(timeout=5000)
+    page.get_by_text("How likely each sample is").wait_for()
+    examine(page, screenshots, "sampling-flow")
 
 
 def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], screenshots: Path | None) -> None:

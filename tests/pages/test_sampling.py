@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -67,10 +68,57 @@ def test_each_kind_has_its_priors_and_defaults(open_page: Callable[..., AppTest]
     }
 
 
-def test_digits_have_a_prior_of_their_own() -> None:
-    names = {"bf-unet-gray": "U-Net", "bf-cnn-mnist": "Digits", "bf-cnn-gray": "BF-CNN", "mine": "My own"}
-    assert list(sampling.KINDS["grey"].offered(names)) == ["bf-cnn-gray", "bf-unet-gray", "mine"]
-    assert list(sampling.KINDS["digits"].offered(names)) == ["bf-cnn-mnist"]
+def test_a_prior_is_offered_for_the_pictures_that_it_draws() -> None:
+    offered = {kind: list(sampling.priors(kind)) for kind in sampling.KINDS}
+    assert offered["colour"][0] == "bf-cnn-color"
+    assert offered["grey"][0] == "bf-cnn-gray"
+    assert set(offered["grey"]) >= {"bf-unet-gray", "bf-recurrent-gray"}
+    assert offered["faces"] == ["realnvp-faces", "dcgan-faces"]
+    assert offered["digits"] == ["bf-cnn-mnist", "realnvp-mnist-noise", "realnvp-mnist", "dcgan-mnist"]
+    assert sampling.KINDS["grey"].has("mine", {"channels": 1})
+    assert sampling.priors("faces")["realnvp-faces"] == "Faces, 64×64: RealNVP"
+
+
+def drawn_at_once(page: AppTest) -> Run:
+    """The run that began by itself."""
+    assert submission(page, "sampling").job.wait(PATIENCE)
+    page.run()
+    assert not page.exception
+    assert "Your run: drawn in one evaluation" in page.progress[0].text
+    return page.session_state["run sampling"]
+
+
+@pytest.mark.parametrize(("name", "method", "temperature"), [("realnvp-mnist", "flow", 0.7), ("dcgan-mnist", "gan", 1)])
+def test_a_flow_and_a_gan_draw_at_once(
+    open_page: Callable[..., AppTest], tmp_path: Path, name: str, method: str, temperature: float
+) -> None:
+    page = open_page("sampling", kind="digits", prior=name)
+    run = drawn_at_once(page)
+    assert page.query_params == {
+        "kind": "digits", "mode": "draw", "size": "28", "prior": name, "method": method, "samples": "8", "seed": "0",
+        "temperature": str(float(temperature)),
+    }  # fmt: skip
+    assert ("bits for each of the 784 numbers" in text(page)) == (method == "flow")
+    assert ("A GAN cannot say" in text(page)) == (method == "gan")
+    assert all(map(close, run.samples, replayed(run, tmp_path / "drawn")))
+
+    page.select_slider(key="temperature").set_value(0.5).run()
+    assert drawn_at_once(page).parameters["settings"] == {"temperature": 0.5}
+    page.get_by_key("mode").set_value("interpolate")
+    page.run()
+    way = drawn_at_once(page)
+    assert all(map(close, way.samples, replayed(way, tmp_path / "way")))
+    assert Image.open(io.BytesIO(results.animation(way))).n_frames > 8, "there and back"
+
+
+def test_a_visitor_comes_from_a_denoiser_to_a_flow_and_back(open_page: Callable[..., AppTest]) -> None:
+    page = open_page("sampling", kind="digits", size="56")
+    page.selectbox(key="prior").set_value("realnvp-mnist").run()
+    assert drawn_at_once(page).mean.shape == (28, 28)
+    assert not [slider for slider in page.select_slider if slider.key == "size"], "it draws one size only"
+    page.selectbox(key="prior").set_value("bf-cnn-mnist").run()
+    assert page.query_params["method"] == "paper"
+    assert "Press Run" in page.progress[0].text
 
 
 def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> None:
