@@ -105,11 +105,11 @@ class Posterior:
         y are first combined into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that
         of the measurements. If σ is infinite, the measurements are all that is known.
 
-        Of another denoiser, its derivative is used as well, for two evaluations and a finite σ. Given y, x has the mean
-        x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is Gaussian, the mean given m as well is x̂ + C M v, where
-        (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest descent from zero, which takes one product with C, and
-        the rest is as if C were σ²: without noise the result agrees with the measurements exactly. All of it is, if x̂
-        misses them by more than the noise allows.
+        Of another denoiser, or if the operator's rows are not orthonormal, the derivative is used as well, for two
+        evaluations and a finite σ. Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is
+        Gaussian, the mean given m as well is x̂ + C M v, where (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest
+        descent from zero, which takes one product with C, and the rest is as if C were σ²: without noise the result
+        agrees with the measurements exactly. All of it is, if x̂ misses them by more than the noise allows.
 
         References
         ----------
@@ -118,6 +118,10 @@ class Posterior:
         https://arxiv.org/abs/2405.13712
         """
         return self._conditioned(y, sigma)
+
+    def guess(self) -> Tensor:
+        """The mean of x given the measurements alone, E[x | m], from a denoiser that is told them: (1, C, H, W)."""
+        return self.mean(torch.zeros(1, *self.shape, device=self.device), math.inf)
 
     def replaced(self, y: Tensor, sigma: Level) -> Tensor:
         """The same as if C were σ²: what was measured corrects itself only. x̂ + σ² M (σ² MᵀM + S²)⁻¹ (m - Mᵀx̂).
