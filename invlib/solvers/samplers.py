@@ -229,9 +229,8 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
 
         y' = x̂ + (σ'/σ)² (y - x̂) + σ' √(1 - (σ'/σ)²) n
 
-    So the samples are those of the posterior in the limit of many steps. The recursion starts from the estimate that
-    the measurements alone give, which the first state shows, plus noise of the level `sigma_0`. That level need only be
-    large beside what the measurements leave open.
+    So the samples are those of the posterior in the limit of many steps. The first estimates are from noise of the
+    level `sigma_0`, which tells next to nothing of the picture: they are what the measurements say of it.
 
     Parameters
     ----------
@@ -257,16 +256,14 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
         raise ValueError("reverse diffusion needs a prior that is told what was measured: use the fast sampler")
     streams = Streams(seed, count, posterior.shape, posterior.device, opposites(count))
 
-    x_hat = repeat(posterior.guess(), count)
-    y = x_hat + levels[0] * streams.draw(range(count))
-    yield State(1, y, x_hat, torch.full((count,), levels[0]), levels[0], 1)
-    for t, (level, following) in enumerate(itertools.pairwise([*levels, 0.0]), start=2):
+    y = posterior.start(levels[0], streams.draw(range(count)))
+    for t, (level, following) in enumerate(itertools.pairwise([*levels, 0.0]), start=1):
         x_hat = posterior.mean(y, level)
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the noise level rises; try another prior")
             return
-        if following == 0:
+        if t == len(levels):
             yield State(t, x_hat, x_hat, sigma, level, t, f"finished its {t} evaluations")
             return
         kept = (following / level) ** 2

@@ -230,29 +230,28 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Reverse:
-    """The steps of `reverse_diffusion`: the first evaluation sees the measurements alone, the others fall in noise.
+    """The steps of `reverse_diffusion`.
 
     Attributes
     ----------
-    evaluations : of the denoiser, the first included.
-    sigma_0, sigma_L : noise level of the first and of the last step after it.
+    evaluations : of the denoiser, one for each step.
+    sigma_0, sigma_L : noise level of the first and of the last step.
     rho : σ^(1/rho) is linear from `sigma_0` to `sigma_L`; a larger one spends more of the steps at low noise.
 
     Examples
     --------
-    >>> [round(level, 3) for level in Reverse(4, sigma_0=0.5, sigma_L=0.03).sigmas()]
+    >>> [round(level, 3) for level in Reverse(3, sigma_0=0.5, sigma_L=0.03).sigmas()]
     [0.5, 0.168, 0.03]
     """
 
     evaluations: int = knob(
         8,
-        "How often the network runs for each sample. The first time it sees the measurements alone, which gives the "
-        "picture's average. Each further time it takes away some of the noise that makes samples differ.",
+        "How often the network runs for each sample. Each time it takes away some of the noise.",
         label="Evaluations",
         values=range(2, 101),
         advanced=True,
     )
-    sigma_0: float = knob(0.5, ABOUT_SIGMA_0, **SIGMA_0)
+    sigma_0: float = knob(1.0, ABOUT_SIGMA_0, **SIGMA_0)
     sigma_L: float = knob(0.02, ABOUT_SIGMA_L, **SIGMA_L)
     rho: float = knob(3.0, "σ^(1/rho) falls linearly: a larger one spends more steps at low noise.", shown=False)
 
@@ -264,13 +263,9 @@ class Reverse:
         check_whole(2, MOST, evaluations=self.evaluations)
 
     def sigmas(self) -> list[float]:
-        """The levels after the first evaluation, falling; ValueError if a setting is out of range."""
+        """The level of each step, falling; ValueError if a setting is out of range."""
         self.check()
-        return root_spaced(self.sigma_0, self.sigma_L, self.evaluations - 1, self.rho).tolist()
-
-    def forecast(self) -> list[float]:
-        """The noise level at each evaluation."""
-        return [self.sigma_0, *self.sigmas()]
+        return root_spaced(self.sigma_0, self.sigma_L, self.evaluations, self.rho).tolist()
 
 
 def root_spaced(first: float, last: float, steps: int, rho: float) -> np.ndarray:
