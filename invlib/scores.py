@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,14 +137,18 @@ def band(run: Mapping[str, Any], samples: Tensor, truth: Tensor | None) -> dict[
         if factor is None or not same or any(row[name] != run.get(name) for name in CALIBRATED):
             continue
         half_width = factor * expected_half_width(count, LEVEL, bool(run["settings"].get("antithetic")))
+        tested = sorted(100 * of["band"]["measured"] for of in row["sets"].values())
+        least_most = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (tested[0], tested[-1])))
         found = {"nominal": LEVEL, "half_width": round(half_width, 3), "factor": factor, "pictures": row["images"]}
         meaning = (
             f"In {100 * LEVEL:.0f} of 100 pixels that were not measured, the truth lies within ±{half_width:.2g} "
-            f"standard deviations of the average, colour by colour: measured on {row['images']} held-out pictures."
+            f"standard deviations of the average, colour by colour: measured on {row['images']} "
+            f"held-out pictures. On other sets of pictures it does in {least_most} of 100."
         )
         if truth is not None:
             found["measured"] = inside(samples.detach().cpu().clamp(0, 1), truth, half_width)
-            meaning += f" In this picture it does in {100 * found['measured']:.0f} of 100."
+            if math.isfinite(found["measured"]):
+                meaning += f" In this picture, {100 * found['measured']:.0f}."
         return {**found, "meaning": meaning}
     return None
 

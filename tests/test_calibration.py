@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from invlib import examples, images, runs, scores
 from invlib.cli import main
 from invlib.experiments import calibration, report
-from invlib.experiments.rows import Options, run
+from invlib.experiments.rows import Options, read
 from invlib.images import Picture
 from invlib.metrics import deviations, expected_half_width, half_width
 from invlib.priors import checkpoints
@@ -77,12 +77,15 @@ def data(tmp_path, monkeypatch):
 
 
 def calibrate(data):
-    options = Options(data, samples=4, images=2, training=data / "training")
-    return list(run(calibration.plan_calibration(options).cells, scores.CALIBRATION))
+    """The rows of the command line."""
+    flags = {"data": data, "data-training": data / "training", "samples": 4, "images": 2, "out": scores.CALIBRATION}
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    assert main(["bench", "calibration", *words]) == 0
+    return read(scores.CALIBRATION)
 
 
 def solved(samples=4, knobs={"factor": 4}, noise=None, truth=True, **given):  # noqa: B006 - not changed
-    picture = Picture("a cat", examples.example("chelsea", side=24), "a cat")
+    picture = Picture("a cat", examples.example("chelsea", side=16), "a cat")
     problem = linear.pose("super-resolution", picture, knobs, noise_level=noise, simulated=truth)
     return runs.finish(runs.solve(problem, runs.settings(problem, given=given, samples=samples))).parameters
 
@@ -100,8 +103,8 @@ def test_a_band_is_fitted_to_held_out_pictures_and_tested_on_others(data):
     hand = half_width([deviations(last.images[:2].clamp(0, 1), problem.truth)])
     assert row["factors"]["2"] == pytest.approx(hand / expected_half_width(2, antithetic=True), rel=1e-3)
     for name, of in row["sets"]["faces64"].items():
-        assert name == "images" or of.keys() == {"measured", "expected"}
-    head, _, *lines = report.honesty(calibration.lines([row, hole, row])).splitlines()
+        assert name in ("images", "crop") or of.keys() == {"measured", "expected"}
+    head, _, *lines = report.honesty([row, hole, row]).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("| super-resolution 4:1, Faces64 | `bf-unet-color` | 2 |")
     assert head.count("|") == lines[0].count("|") == lines[1].count("|")
@@ -116,8 +119,8 @@ def test_a_run_has_a_band_where_it_was_measured_and_nowhere_else(data):
     assert (band["nominal"], band["pictures"], band["factor"]) == (0.9, 1, row["factors"]["4"])
     assert band["half_width"] == pytest.approx(band["factor"] * expected_half_width(4, antithetic=True), abs=1e-3)
     assert 0 < band["measured"] <= 1
-    assert band["meaning"].endswith(f"In this picture it does in {100 * band['measured']:.0f} of 100.")
-    again = runs.settings(runs.read(run, Picture("a cat", examples.example("chelsea", side=24), ""))[0], samples=4)
+    assert band["meaning"].endswith(f"In this picture, {100 * band['measured']:.0f}.")
+    again = runs.settings(runs.read(run, Picture("a cat", examples.example("chelsea", side=16), ""))[0], samples=4)
     assert again.parameters.items() <= run.items()
     assert "band" in solved(samples=2)
     for other in ({"samples": 1}, {"samples": 5}, {"knobs": {"factor": 2}}, {"noise": 0.1}, {"evaluations": 9}):

@@ -17,6 +17,7 @@ from invlib.images import Picture
 from invlib.metrics import (
     deviations,
     ensemble,
+    expected_coverage,
     expected_half_width,
     expected_spread_skill,
     half_width,
@@ -100,20 +101,17 @@ def cell(cases: Sequence[Case], held_out: Sequence[Tensor], prior: str, count: i
         started = time.perf_counter()
         answers = partial(solve, cases[0], settings, watch)
         fitted = list(answers(Picture(f"held out {n}", middle(x, SIDE), "") for n, x in enumerate(held_out, start=1)))
-        factors = {
-            n: half_width(deviations(samples[:n], truth) for samples, truth in fitted)
-            / expected_half_width(n, scores.LEVEL, settings.antithetic)
-            for n in range(2, count + 1)
+        right = [expected_half_width(n, scores.LEVEL, settings.antithetic) for n in range(2, count + 1)]
+        widths = [half_width(deviations(samples[:n], x) for samples, x in fitted) for n in range(2, count + 1)]
+        factors = {str(n): round(w / r, 4) for n, (w, r) in enumerate(zip(widths, right, strict=True), start=2)}
+        sets = {
+            case.pictures: {
+                "crop": case.crop,
+                **honesty(list(answers(pictures(case, paths[case.pictures]))), widths[-1], settings.antithetic),
+            }
+            for case in cases
         }
-        width = factors[count] * expected_half_width(count, scores.LEVEL, settings.antithetic)
-        return {
-            "factors": {str(n): round(factor, 4) for n, factor in factors.items()},
-            "sets": {
-                case.pictures: honesty(list(answers(pictures(case, paths[case.pictures]))), width, settings.antithetic)
-                for case in cases
-            },
-            "seconds": round(time.perf_counter() - started, 2),
-        }
+        return {"factors": factors, "sets": sets, "seconds": round(time.perf_counter() - started, 2)}
 
     return Cell(key, measure)
 
@@ -131,24 +129,14 @@ def solve(case: Case, settings: Settings, watch: Watch, truths: Iterable[Picture
 
 def honesty(answers: Sequence[tuple[Tensor, Tensor]], width: float, antithetic: bool) -> Row:
     """What is measured and what is expected of samples and truths, and of a band of so many standard deviations."""
-    count = len(answers[0][0])
-    found = scores.average([scores.cover(*each, antithetic=antithetic) for each in answers])
-    inside = scores.average([{"measured": scores.inside(*each, width)} for each in answers])
-    spread = pooled_spread_skill(ensemble(*each) for each in answers)
-    return {
-        "images": len(answers),
-        "spread_skill": {"measured": round(spread, 4), "expected": round(expected_spread_skill(count, antithetic), 4)},
-        "coverage": found,
-        "band": {**inside, "expected": scores.LEVEL},
+    count, far = len(answers[0][0]), torch.cat([deviations(*each) for each in answers])
+    found = {
+        "spread_skill": (
+            pooled_spread_skill(ensemble(*each) for each in answers),
+            expected_spread_skill(count, antithetic),
+        ),
+        "coverage": ((far <= 2 * (1 + 1 / count) ** 0.5).double().mean(), expected_coverage(count, 2, antithetic)),
+        "band": ((far <= width).double().mean(), scores.LEVEL),
     }
-
-
-def lines(rows: Iterable[Row]) -> list[Row]:
-    """The latest figures of each problem, prior and set, in the form of a row of the tables, with the "factor"."""
-    found = {}
-    for row in rows:
-        for name, figures in row["sets"].items():
-            key = (name, row["prior"], row["task"], str(row["knobs"]))
-            factor = row["factors"][str(row["samples"])]
-            found[key] = {**row, "set": name, "crop": SETS[name], "factor": factor, **figures}
-    return list(found.values())
+    pairs = {name: dict(zip(("measured", "expected"), map(float, pair), strict=True)) for name, pair in found.items()}
+    return {"images": len(answers), **pairs}

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from invlib.experiments import calibration
 from invlib.experiments.rows import Row, read
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,7 +42,7 @@ def report() -> str:
     for number in (1, 2, 3):
         parts += [f"### Table {number}", restoration(read(RESULTS / f"table{number}.jsonl"))]
     parts += ["### Denoising", denoising(read(RESULTS / "denoisers.jsonl"))]
-    parts += ["### Calibration", honesty(calibration.lines(read(RESULTS / "calibration.jsonl")))]
+    parts += ["### Calibration", honesty(read(RESULTS / "calibration.jsonl"))]
     return "\n\n".join(parts)
 
 
@@ -97,23 +96,34 @@ def denoising(rows: Sequence[Row]) -> str:
     return table(["denoiser", "pictures", *(f"σ = {level}" for level in levels)], lines)
 
 
-def honesty(rows: Sequence[Row]) -> str:
+def honesty(rows: Iterable[Row]) -> str:
     """A table of how honest the spread of samples is, or a sentence that says how to measure it."""
-    head = ["problem", "prior", "pictures", "spread over right", "±2σ covers (right)", "factor", "90% band covers"]
+    head = "problem, prior, pictures, spread over right, ±2σ covers, which should be, factor, 90% band covers"
     lines = [
-        [
-            problem(row),
-            f"`{row['prior']}`",
-            str(row["images"]),
-            f"{row['spread_skill']['measured'] / row['spread_skill']['expected']:.2f}",
-            f"{row['coverage']['measured']:.0%} ({row['coverage']['expected']:.0%})",
-            f"{row['factor'] or math.nan:.2f}",
-            f"{row['band']['measured']:.0%}",
-        ]
-        for row in rows
+        "{problem}|`{prior}`|{pictures}|{ratio:.2f}|{covered:.0f}%|{right:.0f}%|{factor:.2f}|{band:.0f}%".format(**line)
+        for line in calibrated(rows)
     ]
     missing = "`invlib bench calibration` measures this; there are no rows of it yet."
-    return table(head, lines) if lines else missing
+    return table(head.split(", "), [line.split("|") for line in lines]) if lines else missing
+
+
+def calibrated(rows: Iterable[Row]) -> list[Row]:
+    """The latest figures of each problem, prior and set, by column; coverage is in per cent."""
+    found = {}
+    for row in rows:
+        for name, of in row["sets"].items():
+            what, spread, cover = problem({**row, **of, "set": name}), of["spread_skill"], of["coverage"]
+            found[what, row["prior"]] = {
+                "problem": what,
+                "prior": row["prior"],
+                "pictures": str(of["images"]),
+                "ratio": (spread["measured"] or math.nan) / spread["expected"],
+                "covered": 100 * cover["measured"],
+                "right": 100 * cover["expected"],
+                "factor": row["factors"][str(row["samples"])] or math.nan,
+                "band": 100 * of["band"]["measured"],
+            }
+    return list(found.values())
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

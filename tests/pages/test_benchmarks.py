@@ -272,7 +272,10 @@ def test_speed(open_page: Callable[..., AppTest], measure: Measure) -> None:
 def test_calibration(open_page: Callable[..., AppTest]) -> None:
     of = {name: {"measured": 0.8, "expected": 1.0} for name in ("spread_skill", "coverage", "band")}
     key = {"experiment": "calibration", "task": "deblurring", "knobs": {"gaussian": 2.0}, "samples": 2}
-    measured = {"factors": {"2": 1.5}, "sets": {"set5": {"images": 5, **of}, "faces64": {"images": 20, **of}}}
+    measured = {
+        "factors": {"2": 1.5},
+        "sets": {name: {"images": 5, "crop": None, **of} for name in ("set5", "faces64")},
+    }
     key |= {"prior": "bf-unet-color", "sha256": "0" * 64}
     list(run([Cell(key, lambda watch: measured)], benchmark_rows.path("calibration")))
     table = open_page("benchmarks", show="calibration").dataframe[0].value.set_index("problem")

@@ -37,6 +37,7 @@ COLUMNS = {
     "problem": Text("Problem", pinned=True),
     "prior": Text("Prior"),
     "ratio": Number("Spread / right", format="%.2f", help="Spread / skill, over what is right for so many samples."),
+    "right": Number("Should be", format="%.0f %%", help="The same for samples of the posterior."),
     "factor": Number("Factor", format="%.2f", help="By which the samples’ standard deviation is to be multiplied."),
     "band": Number("In the 90 % band", format="%.0f %%", help="On pictures that the factor was not fitted to."),
     "evaluations": Number("Evaluations", format="%.0f", help="Of the denoiser, a sample."),

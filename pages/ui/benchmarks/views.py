@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from invlib.experiments import calibration, report
+from invlib.experiments import report
 from invlib.experiments.figures import CONVERGENCE
 from invlib.experiments.rows import Row
 from invlib.experiments.tables import TABLES, Case
@@ -263,20 +263,12 @@ def denoising(rows: Sequence[Row]) -> None:
 
 def calibrated(rows: Sequence[Row]) -> None:
     """Show how honest the spread of samples is, problem by problem."""
-    lines = calibration.lines(rows)
     st.caption(
         "How far samples spread, over what is right for so many of them in pairs of opposite noise: below 1 they are "
         "too alike. The factor makes up for that: it was fitted on held-out training pictures, so that a band about "
         "the average holds the truth at 90 % of the numbers that were not measured. The last column is the test on "
         "these pictures."
     )
-    columns = {
-        "problem": [report.problem(row) for row in lines],
-        "prior": [row["prior"] for row in lines],
-        "pictures": [str(row["images"]) for row in lines],
-        "ratio": [row["spread_skill"]["measured"] / row["spread_skill"]["expected"] for row in lines],
-        "covered": [100 * row["coverage"]["measured"] for row in lines],
-        "factor": [row["factor"] for row in lines],
-        "band": [100 * row["band"]["measured"] for row in lines],
-    }
+    lines = report.calibrated(rows)
+    columns = {name: [line[name] for line in lines] for name in lines[0]}
     tables.show(columns, "How honest the spread of samples is, by problem")
