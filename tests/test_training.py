@@ -192,7 +192,7 @@ def test_measurements_that_are_drawn_are_orthonormal_and_leave_something(kind):
 def test_every_kind_of_measurement_is_drawn_as_often_as_it_should_be():
     random = np.random.default_rng(0)
     drawn = [type(measurements.draw_operator(SHAPE, random)).__name__ for _ in range(400)]
-    for name, share in (("BlockAverage", 0.22), ("Mask", 0.23), ("StructuredRows", 0.12), ("NoneType", 0.13)):
+    for name, share in (("BlockAverage", 0.2), ("Mask", 0.2), ("StructuredRows", 0.1), ("NoneType", 0.2)):
         assert drawn.count(name) / 400 == pytest.approx(share, abs=0.06)
 
 
@@ -208,8 +208,7 @@ def test_noise_is_where_nothing_was_measured(seed):
     measured = noisy.operator.measure(noisy.noise)
     assert bool((measured[noisy.exact].abs() < 1e-4).all())
     for index in range(4):
-        alone = bool(noisy.sigma[index].isinf())
-        expected = torch.zeros_like(x[index]) if alone else x[index] + white[index]
+        expected = x[index] + white[index]
         unmeasured = noisy.y[index] - noisy.operator.project(noisy.y)[index]
         torch.testing.assert_close(
             unmeasured, (expected - noisy.operator.project(expected[None]))[0], atol=1e-4, rtol=0
@@ -218,13 +217,10 @@ def test_noise_is_where_nothing_was_measured(seed):
 
 def test_a_network_that_is_told_learns_to_use_it(photographs, tmp_path):
     recipe = replace(RECIPE, architecture="BFUNet", told=True, optimizer="muon", steps=120, batch=8, crop=32, warmup=10)
-    first = next(train(recipe, photographs, tmp_path / "first.state", validate_every=1))
     *_, last = train(recipe, photographs, tmp_path / "run.state")
-    assert first.quality is not None
     assert last.quality is not None
     # The second figure is for an iterate of σ 0.3, whose PSNR is 10.5 dB.
     assert last.quality["validation_told"]["blocks 4"][1] > 10.5 + 8
-    assert last.quality["validation_told"]["blocks 4"][0] > first.quality["validation_told"]["blocks 4"][0] + 3
     net, _ = trained(Recipe, tmp_path / "run.state")
     assert net.told
 

@@ -95,7 +95,7 @@ def nothing(shape: Shape, random: Random) -> None:
 
 KINDS: tuple[Callable[[Shape, Random], LinearOperator | None], ...]
 KINDS = (blocks, downsampling, low_pass, blur, pixels, regions, rows, nothing)
-SHARES = (0.22, 0.1, 0.1, 0.1, 0.13, 0.1, 0.12, 0.13)
+SHARES = (0.2, 0.1, 0.1, 0.1, 0.12, 0.08, 0.1, 0.2)
 """How often each kind is drawn."""
 
 

@@ -216,6 +216,24 @@ def test_downloads_hold_the_run() -> None:
     assert parameters == run.parameters
 
 
+def test_a_band_is_stated_above_the_standard_deviation() -> None:
+    def page() -> None:
+        from dataclasses import replace
+
+        from pages.ui import results, saved
+
+        run = saved.load("super-resolution")
+        for more in ({}, {"band": {"meaning": "In 90 of 100 pixels."}}):
+            results.gallery(replace(run, parameters={**run.parameters, **more}), range(1))
+
+    at = AppTest.from_function(page).run()
+    assert not at.exception
+    assert [each.value.endswith("In 90 of 100 pixels.") for each in at.caption if "disagree" in each.value] == [
+        False,
+        True,
+    ]
+
+
 def test_downloads_and_scores_of_an_exact_answer() -> None:
     """PSNR is infinite, and no pixel is left to cover: JSON has null for both, and the page has no gain."""
 
