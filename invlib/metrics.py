@@ -123,6 +123,31 @@ KNOWN = 1e-6
 """A pixel whose error and spread are below this is known exactly, up to rounding."""
 
 
+def deviations(samples: Tensor, truth: Tensor) -> Tensor:
+    """How far the truth is from the samples' average, in standard deviations of the samples: (numbers,), float64.
+
+    The samples are (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W). The colours of a pixel count one by one.
+    Pixels that were measured exactly are left out: there neither the spread of the samples nor the error of their
+    average exceeds `KNOWN`. Where the samples agree on a mistake, the deviation is infinite.
+
+    >>> deviations(torch.tensor([0.0, 0.2, 0.1]).view(3, 1, 1, 1), torch.full((1, 1, 1, 1), 0.3))
+    tensor([2.0000], dtype=torch.float64)
+    """
+    samples, truth = _samples_of_one(samples, truth)
+    error, std = (truth[0] - samples.mean(0)).abs(), samples.std(0)
+    unknown = (error > KNOWN) | (std > KNOWN)
+    return error[unknown] / std[unknown]
+
+
+def half_width(found: Iterable[Tensor], level: float = 0.9) -> float:
+    """How many standard deviations reach the truth at a fraction `level` of all numbers of some `deviations`.
+
+    The result is NaN if there is no number.
+    """
+    pooled = torch.cat(list(found))
+    return pooled.kthvalue(math.ceil(level * len(pooled))).values.item() if len(pooled) else math.nan
+
+
 def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
     """Fraction of the pixels whose true value lies within k standard deviations of the samples' average.
 
@@ -131,20 +156,15 @@ def coverage(samples: Tensor, truth: Tensor, k: float = 2) -> float:
     k = 2 this is less than the 95 % of the normal distribution, because a few samples estimate their spread badly. A
     smaller value means that the samples are too alike or far from the truth, a larger one that they are too different.
 
-    The samples are (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W). The colours of a pixel count one by one.
-    Pixels that were measured exactly are left out: there neither the spread of the samples nor the error of their
-    average exceeds `KNOWN`. If no pixel is left, the result is NaN.
+    The samples are (n, C, H, W), n ≥ 2, of one image `truth` (1, C, H, W). Pixels that were measured exactly are left
+    out, as in `deviations`. If no pixel is left, the result is NaN.
 
     >>> draws = torch.randn(9, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     >>> print(f"{coverage(draws[:8], draws[8:]):.2f}", f"{expected_coverage(8):.2f}")
     0.91 0.91
     """
-    samples, truth = _samples_of_one(samples, truth)
-    error = (truth[0] - samples.mean(0)).abs()
-    std = samples.std(0)
-    unknown = (error > KNOWN) | (std > KNOWN)
-    covered = error <= k * std * (1 + 1 / len(samples)) ** 0.5
-    return covered[unknown].double().mean().item()
+    covered = deviations(samples, truth) <= k * (1 + 1 / len(samples)) ** 0.5
+    return covered.double().mean().item()
 
 
 def expected_spread_skill(count: int, antithetic: bool = False) -> float:
@@ -177,7 +197,27 @@ def expected_coverage(count: int, k: float = 2, antithetic: bool = False) -> flo
     width = k * expected_spread_skill(count, antithetic)
     from scipy.special import stdtr  # type: ignore[import-untyped]  # imported here, as loading takes 0.2 s
 
-    return float(1 - 2 * stdtr(math.ceil(count / 2) if antithetic else count - 1, -width))
+    return float(1 - 2 * stdtr(_freedom(count, antithetic), -width))
+
+
+def expected_half_width(count: int, level: float = 0.9, antithetic: bool = False) -> float:
+    """Return the `half_width` to expect of n = `count` ≥ 2 Gaussian samples from the distribution of the truth.
+
+    For independent samples it is √(1 + 1/n) times a quantile of Student's t distribution with n - 1 degrees of freedom.
+    For antithetic pairs see `expected_coverage`.
+
+    >>> [round(expected_half_width(count), 2) for count in (2, 8, 1000)]
+    [7.73, 2.01, 1.65]
+    """
+    width = math.sqrt(1 + 1 / count) / expected_spread_skill(count, antithetic)
+    from scipy.special import stdtrit
+
+    return float(width * stdtrit(_freedom(count, antithetic), (1 + level) / 2))
+
+
+def _freedom(count: int, antithetic: bool) -> int:
+    """The degrees of freedom of the variance of Gaussian samples."""
+    return math.ceil(count / 2) if antithetic else count - 1
 
 
 def farthest_first(points: Tensor) -> list[int]:

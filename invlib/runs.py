@@ -504,6 +504,8 @@ def summarise(
                 parameters["calibration"] = scored.calibration
         else:
             parameters |= scores.summarise_estimate([scored])
+    if (band := scores.band(parameters, samples, problem.truth)) is not None:
+        parameters["band"] = band
     truth, view = problem.truth, problem.view()
     std = samples.std(0, correction=min(1, len(samples) - 1)).square().mean(0).sqrt().numpy()
     maps = [std] if truth is None else [std, distance(to_uint8(mean), to_uint8(truth))]

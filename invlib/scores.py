@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from invlib.metrics import Ensemble, coverage, ensemble, expected_coverage, pooled_spread_skill
+from invlib.metrics import (
+    Ensemble,
+    coverage,
+    ensemble,
+    expected_coverage,
+    expected_half_width,
+    pooled_spread_skill,
+)
+from invlib.priors import checkpoints
 from invlib.problems.spec import Problem
 
 Columns = Mapping[str, Tensor]
@@ -89,6 +100,62 @@ def calibrate(samples: Tensor, truth: Tensor, antithetic: bool) -> dict[str, lis
     """Coverage of narrow to wide bands about the average: what samples of the posterior would have, and what is."""
     rows = [cover(samples, truth, k, antithetic=antithetic) for k in np.linspace(0.25, 3, 12)]
     return {name: [round(row[name], 4) for row in rows] for name in ("expected", "measured")}
+
+
+CALIBRATION = Path(__file__).parent / "experiments" / "results" / "calibration.jsonl"
+"""The rows of `invlib bench calibration`, which say what a standard deviation is worth."""
+
+CALIBRATED = ("command", "task", "knobs", "noise_level", "estimate_noise", "method", "settings")
+"""What a run and a row must agree on, besides the weights of the prior and the number of samples."""
+
+LEVEL = 0.9
+"""The fraction of the numbers at which the band is to hold the truth."""
+
+
+def band(run: Mapping[str, Any], samples: Tensor, truth: Tensor | None) -> dict[str, Any] | None:
+    """The band about the samples' average that holds the truth at `LEVEL` of the numbers that were not measured.
+
+    Parameters
+    ----------
+    run : its JSON, as far as problem, prior and settings go.
+    samples, truth : (n, C, H, W) and (1, C, H, W); None if the truth is not known.
+
+    Returns
+    -------
+    "nominal" is `LEVEL`; "half_width" is that of the band, in standard deviations of the samples, and "factor" how many
+    times as wide it is as that of n Gaussian samples of the posterior; "pictures" is on how many held-out pictures that
+    was fitted; "measured" is the coverage here, if the truth is known; "meaning" says it in a sentence. The result is
+    None where nothing was measured for this problem, with these settings, registered weights and number of samples.
+    """
+    if not CALIBRATION.is_file():
+        return None
+    rows = [json.loads(line) for line in CALIBRATION.read_text(encoding="utf-8").splitlines()]
+    count, prior = len(samples), checkpoints.registry().get(run["prior"])
+    for row in reversed(rows):
+        factor = row["factors"].get(str(count))
+        same = prior is not None and row["sha256"] == prior.sha256
+        if factor is None or not same or any(row[name] != run.get(name) for name in CALIBRATED):
+            continue
+        half_width = factor * expected_half_width(count, LEVEL, bool(run["settings"].get("antithetic")))
+        tested = sorted(100 * of["band"]["measured"] for of in row["sets"].values())
+        least_most = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (tested[0], tested[-1])))
+        found = {"nominal": LEVEL, "half_width": round(half_width, 3), "factor": factor, "pictures": row["images"]}
+        meaning = (
+            f"In {100 * LEVEL:.0f} of 100 pixels that were not measured, the truth lies within ±{half_width:.2g} "
+            f"standard deviations of the average, colour by colour: measured on {row['images']} "
+            f"held-out pictures. On other sets of pictures it does in {least_most} of 100."
+        )
+        if truth is not None:
+            found["measured"] = inside(samples.detach().cpu().clamp(0, 1), truth, half_width)
+            if math.isfinite(found["measured"]):
+                meaning += f" In this picture, {100 * found['measured']:.0f}."
+        return {**found, "meaning": meaning}
+    return None
+
+
+def inside(samples: Tensor, truth: Tensor, half_width: float) -> float:
+    """The fraction of the numbers whose true value lies within so many standard deviations of the average."""
+    return coverage(samples, truth, half_width / (1 + 1 / len(samples)) ** 0.5)
 
 
 def deviation(column: Tensor) -> float:

@@ -13,6 +13,7 @@ VIEWS = {
     "convergence": ("Convergence", views.convergence),
     "figure-1": ("Figure 1", lambda: views.results_of("figure1", views.figure1)),
     "denoising": ("Denoising", lambda: views.results_of("denoisers", views.denoising)),
+    "calibration": ("Calibration", lambda: views.results_of("calibration", views.calibrated)),
     "speed": ("Speed", lambda: views.results_of("speed", views.speed)),
 }
 

@@ -5,6 +5,8 @@ An untrained RealNVP is the identity up to the order of the entries: images are 
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ from invlib.priors.gans import Generator
 
 def use_small_priors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a weights folder of them, and the one that names are looked up in."""
+    monkeypatch.setenv("INVLIB_WEIGHTS", str(folder))
+    folder.mkdir(exist_ok=True)
+    for name, content in weights_folder().items():
+        (folder / name).write_bytes(content)
+    torch.manual_seed(0)
+
+
+@functools.cache
+def weights_folder() -> dict[str, bytes]:
+    """The files of the weights folder by name. To build the networks takes longer than most tests that use them."""
     torch.manual_seed(0)
     priors: dict[str, nn.Module] = {
         "realnvp-faces": RealNVP((3, 64, 64), (2,), 1),
@@ -26,8 +38,10 @@ def use_small_priors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "dcgan-faces": Generator((3, 64, 64), (4, 4, 4), latent_dim=4),
         "dcgan-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
     }
-    monkeypatch.setenv("INVLIB_WEIGHTS", str(folder))
-    for name, prior in priors.items():
-        path = folder / f"{name}.safetensors"
-        checkpoints.save(prior, path, recipe="none", data="none", quality={})
-        checkpoints.register(name, path, name)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INVLIB_WEIGHTS", folder)
+        for name, prior in priors.items():
+            path = Path(folder, f"{name}.safetensors")
+            checkpoints.save(prior, path, recipe="none", data="none", quality={})
+            checkpoints.register(name, path, name)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}

@@ -35,14 +35,14 @@ def outside(tmp_path, monkeypatch):
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "coffee.png"
-    images.save_image(examples.example("coffee", side=64), path)
+    images.save_image(examples.example("coffee", side=40), path)
     return path
 
 
 @pytest.fixture
 def grey_picture(tmp_path):
     path = tmp_path / "camera.png"
-    images.save_image(examples.example("camera", side=64), path)
+    images.save_image(examples.example("camera", side=40), path)
     return path
 
 
@@ -72,10 +72,7 @@ def test_restore_scores_every_task_above_least_squares(capsys, picture, tmp_path
     assert row["mean"]["psnr"] > row["input"]["psnr"]
     assert row["mean"]["psnr"] > row["sample"]["psnr"]
     assert 0 < row["spread_skill"] < 3
-    assert [images.load_image(file).shape for file in row["files"]] == [(1, 3, 64, 64)] * 2 + [
-        (1, 3, 64, 64),
-        (1, 1, 64, 64),
-    ]
+    assert [images.load_image(file).shape for file in row["files"]] == [(1, 3, 40, 40)] * 3 + [(1, 1, 40, 40)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -128,18 +125,19 @@ def test_a_blur_reports_the_numbers_that_it_dropped(capsys, picture, tmp_path):
     images.save_image((kernel / kernel.max())[None], tmp_path / "kernel.png")
     row = run(capsys, "restore", picture, "--task", "deblurring", "--kernel", "kernel.png", "--circular")
     assert row["dropped"] > 0
-    assert row["measured"] + row["dropped"] == 3 * 64 * 64
+    assert row["measured"] + row["dropped"] == 3 * 40 * 40
     assert row["mean"]["psnr"] > row["input"]["psnr"]
 
 
 def test_grey_pictures_get_a_grey_prior(capsys, grey_picture):
     row = run(capsys, "restore", grey_picture, "--task", "deblurring", "--keep", 0.3, "--evaluations", 6)
     assert row["prior"] == "bf-unet-gray"
-    assert row["image_shape"] == [1, 64, 64]
+    assert row["image_shape"] == [1, 40, 40]
 
 
-def test_the_paper_sampler_converges_under_its_predicted_curve(capsys, grey_picture):
-    row = run(capsys, "restore", grey_picture, "--task", "super-resolution", "--sampler", "paper", "--h0", 0.03)
+def test_the_paper_sampler_converges_under_its_predicted_curve(capsys):
+    images.save_image(examples.example("camera", side=64), "large.png")  # on smaller pictures chance counts for more
+    row = run(capsys, "restore", "large.png", "--task", "super-resolution", "--sampler", "paper", "--h0", 0.1)
     sigma, predicted = row["history"]["sigma"], row["history"]["predicted"]
     assert "converged" in row["outcome"]
     assert sigma[-1] <= 0.01
@@ -161,7 +159,7 @@ def test_a_measured_low_resolution_picture_is_enlarged_and_not_scored(capsys, tm
 
 
 def test_a_measured_picture_with_a_hole_keeps_what_is_around(capsys, picture, tmp_path):
-    mask = torch.ones(1, 1, 64, 64)
+    mask = torch.ones(1, 1, 40, 40)
     mask[..., 20:36, 10:30] = 0
     images.save_image(mask, tmp_path / "mask.png")
     row = run(
@@ -298,7 +296,7 @@ PAPER = ("--sampler", "paper", "--h0", 0.3, "--beta", 0.2, "--sigma-0", 0.5, "--
 @pytest.fixture
 def files(picture, tmp_path):
     """A mask; a kernel of few levels, so small that it is no picture; one of sixteen bits."""
-    images.save_image((examples.example("camera", side=64) > 0.3).float(), tmp_path / "mask.png")
+    images.save_image((examples.example("camera", side=40) > 0.3).float(), tmp_path / "mask.png")
     Image.fromarray(np.array([[0, 7, 90], [1, 201, 30]], np.uint8)).save(tmp_path / "small.png")
     kernel = (gaussian_kernel(1.3) * 300_000).numpy().astype(np.uint16)
     Image.fromarray(kernel).save(tmp_path / "kernel.png")
@@ -316,7 +314,7 @@ def files(picture, tmp_path):
         ("--task", "deblurring", "--kernel", "kernel.png", *FAST),
         ("--task", "deblurring", "--kernel", "kernel.png", "--measured", *FAST),
         ("--task", "inpainting", *FAST),
-        ("--task", "inpainting", "--box", "3,4,50,20", *FAST),
+        ("--task", "inpainting", "--box", "3,4,30,20", *FAST),
         ("--task", "inpainting", "--mask", "mask.png", *FAST),
         ("--task", "inpainting", "--mask", "mask.png", "--measured", *PAPER),
         ("--task", "random-pixels", "--keep", 0.3, *FAST, "--prior", "bf-unet-gray"),
@@ -339,7 +337,7 @@ def test_a_run_is_replayed_to_the_byte(capsys, picture, files, arguments):
 def test_a_picture_of_another_size_is_not_the_run_s(capsys, picture, files):
     row = run(capsys, "restore", picture, "--task", "inpainting", "--mask", "mask.png", *FAST)
     Path("run.json").write_text(json.dumps(row))
-    images.save_image(examples.example("coffee", side=40), "small.png")
+    images.save_image(examples.example("coffee", side=32), "small.png")
     assert "small.png is not the picture of the run" in refused(capsys, "restore", "small.png", "--replay", "run.json")
 
 

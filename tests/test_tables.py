@@ -201,7 +201,7 @@ def test_an_experiment_ends_in_one_object_and_a_file_of_rows(capsys, data, tmp_p
 
 
 def test_every_experiment_is_tested():
-    assert EXPERIMENTS.keys() == {*ROWS, "speed"}
+    assert EXPERIMENTS.keys() == {*ROWS, "speed", "calibration"}
 
 
 def test_figure_1_follows_the_prediction(capsys, tmp_path, monkeypatch):

@@ -174,7 +174,7 @@ def bench_experiment(options: argparse.Namespace) -> Result:
     return done
 
 
-EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods")
+EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods", "training")
 """Options of an experiment that are those of `Options`."""
 
 ABOUT = {
@@ -182,6 +182,7 @@ ABOUT = {
     "figure1": "noise level against its prediction, and the steps that samples take to converge",
     "convergence": "PSNR against samples averaged, evaluations and seconds",
     "robustness": "PSNR of the paper's sampler over h0 and beta",
+    "calibration": "how honest the spread of samples is, and by how much to widen it so that a band covers nine tenths",
     "speed": "the paper's procedure against the default, at super-resolution 4:1 of one picture",
 }
 
@@ -196,7 +197,7 @@ def add_experiment(benches: Commands, name: str) -> None:
         "--data",
         type=Path,
         required=not needless,
-        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set12, set14 or set68",
+        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set68 and so on",
     )
     command.add_argument(
         "--out",
@@ -210,6 +211,15 @@ def add_experiment(benches: Commands, name: str) -> None:
         command.add_argument("--samples", type=parse_count, help="for each picture (default: the experiment's)")
     if name not in ("figure1", "speed"):
         command.add_argument("--images", type=parse_count, help="at most so many of each set, picked at random")
+    if name == "calibration":
+        command.add_argument(
+            "--data-training",
+            type=Path,
+            required=True,
+            dest="training",
+            metavar="PATH",
+            help="what the prior was trained on, as `train --data` took it: the pictures that it held out are used",
+        )
     if name in TABLES:
         command.add_argument("--baseline-images", type=parse_count, help="the same for dip and deepred (default 2)")
         command.add_argument(

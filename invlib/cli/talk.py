@@ -169,6 +169,9 @@ def readable_row(row: Result) -> str:
         return (
             f"{readable_key(row)}  {len(done)} of {row['samples']} converged, the last in {max(done, default=0)} steps"
         )
+    if "factors" in row:
+        found = {name: f"{of['band']['measured']:.0%}" for name, of in row["sets"].items()}
+        return f"{readable_key(row)}  images {row['images']}  in the band {pairs(found)}"
     if "psnr" in row:
         return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
     if "experiment" in row:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from invlib.experiments.calibration import plan_calibration
 from invlib.experiments.denoising import plan_denoisers
 from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, weights
 from invlib.experiments.speed import plan_speed
@@ -130,6 +131,7 @@ EXPERIMENTS: Mapping[str, Callable[[Options], Plan]] = {
     "figure1": plan_figure1,
     "convergence": plan_convergence,
     "robustness": plan_robustness,
+    "calibration": plan_calibration,
     "speed": plan_speed,
 }
 """Every experiment by name."""

@@ -59,6 +59,7 @@ class Options:
     images : at most so many pictures of each set, picked at random, the same ones every time.
     baseline_images : the same for DIP and DeepRED.
     methods : those of the table; None for all.
+    training : the pictures that the prior was trained on, as `invlib train --data` takes them.
     """
 
     data: Path | None = None
@@ -67,6 +68,7 @@ class Options:
     images: int | None = None
     baseline_images: int = 2
     methods: Sequence[str] | None = None
+    training: Path | None = None
 
 
 @dataclass(frozen=True)

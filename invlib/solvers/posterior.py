@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -103,13 +102,13 @@ class Posterior:
 
         A denoiser that is told what was measured gives it in one evaluation. The measurements and the measured part of
         y are first combined into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that
-        of the measurements. If σ is infinite, the measurements are all that is known.
+        of the measurements.
 
-        Of another denoiser, its derivative is used as well, for two evaluations and a finite σ. Given y, x has the mean
-        x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is Gaussian, the mean given m as well is x̂ + C M v, where
-        (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest descent from zero, which takes one product with C, and
-        the rest is as if C were σ²: without noise the result agrees with the measurements exactly. All of it is, if x̂
-        misses them by more than the noise allows.
+        Of another denoiser, or if the operator's rows are not orthonormal, the derivative is used as well, for two
+        evaluations. Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is
+        Gaussian, the mean given m as well is x̂ + C M v, where (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest
+        descent from zero, which takes one product with C, and the rest is as if C were σ²: without noise the result
+        agrees with the measurements exactly. All of it is, if x̂ misses them by more than the noise allows.
 
         References
         ----------
@@ -133,12 +132,8 @@ class Posterior:
         return x_hat + self._spread(self._solve(self.missing(x_hat), sigma), self.level(sigma).square())
 
     def _tell(self, y: Tensor, sigma: float) -> Tensor:
-        if sigma == math.inf:
-            y = self._spread(self.measurements.expand(len(y), *self.measurements.shape[1:]), 1.0)
-        elif self.noise is None:
-            y = self.impose(y, 1.0)
-        else:
-            y = self.impose(y, 1 / (1 + (self.noise / sigma).square()))
+        # Of noisy measurements as much is taken as makes the noise of the measured part least.
+        y = self.impose(y, 1.0 if self.noise is None else 1 / (1 + (self.noise / sigma).square()))
         x_hat = y - self._network(y, self._spread(self._measure(y), 1.0))
         return x_hat if self.noise is not None else self.impose(x_hat, 1.0)
 

@@ -1,10 +1,12 @@
-"""Drawing samples from a posterior: `ascend`, the paper's algorithm, and `sample_fast`, which takes few evaluations.
+"""Drawing samples from a posterior: `ascend`, the paper's algorithm, and two that take few evaluations.
 
-Both are generators of `State`. The caller shows or records the states; to stop iterating is to cancel.
+`sample_fast` takes any denoiser, and `reverse_diffusion` one that is told what was measured. All are generators of
+`State`. The caller shows or records the states; to stop iterating is to cancel.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from invlib.runtime import own_defaults
 from invlib.solvers.posterior import Posterior
-from invlib.solvers.schedules import Ascent, Schedule, predicted_sigmas, step_size
+from invlib.solvers.schedules import Ascent, Reverse, Schedule, predicted_sigmas, step_size
 from invlib.solvers.streams import Streams, opposites, quarter_turn
 
 
@@ -201,9 +203,9 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
     y = last = posterior.start(levels[0], white)
     evaluations = 0
     for t, (level, cost) in enumerate(zip(levels, schedule.costs(), strict=True), start=1):
-        estimate = posterior.mean if cost == 2 else posterior.replaced
+        estimate = posterior.mean if cost == 2 or posterior.told else posterior.replaced
         x_hat = repeat(estimate(y[: distinct(level)], level), count)
-        evaluations += cost
+        evaluations += 1 if posterior.told else cost
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             message = f"diverged at step {t}: the noise level rises; try another prior"
@@ -216,6 +218,57 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
         y = x_hat + leads[t - 1] * (x_hat - last) + levels[t] * (own * white + earlier * before)
         last = x_hat
         yield State(t, y, x_hat, sigma, level, evaluations)
+
+
+@own_defaults
+def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1, seed: int = 0) -> Iterator[State]:
+    """Take noise away level by level, with a denoiser that is told what was measured.
+
+    The iterate is y = x + σ n. If E[x | y, m] is exact, a step from σ to a lower σ' draws from the distribution of the
+    less noisy iterate given this one, as far as x is Gaussian given y and m:
+
+        y' = x̂ + (σ'/σ)² (y - x̂) + σ' √(1 - (σ'/σ)²) n
+
+    So the samples are those of the posterior in the limit of many steps. The first estimates are from noise of the
+    level `sigma_0`, which tells next to nothing of the picture: they are what the measurements say of it.
+
+    Parameters
+    ----------
+    posterior : the prior, whose denoiser is told what was measured, and the measurements.
+    settings : the noise levels; `methods.default_reverse` gives those that suit an operator.
+    count, seed : as in `ascend`. Samples come in pairs of opposite noise, as in `Schedule.antithetic`.
+
+    Yields
+    ------
+    A `State` for each evaluation; `denoised` of the last one is the result.
+
+    Raises
+    ------
+    ValueError : a setting is out of range, the denoiser cannot be told, or the operator's rows are not orthonormal.
+
+    References
+    ----------
+    Ho, Jain & Abbeel (2020), "Denoising Diffusion Probabilistic Models", https://arxiv.org/abs/2006.11239; Eq. 6 and 7.
+    Zilberstein, Segarra, Simoncelli & Guth (2026), https://arxiv.org/abs/2605.15487
+    """
+    levels = settings.sigmas()
+    if not posterior.told:
+        raise ValueError("reverse diffusion needs a prior that is told what was measured: use the fast sampler")
+    streams = Streams(seed, count, posterior.shape, posterior.device, opposites(count))
+
+    y = posterior.start(levels[0], streams.draw(range(count)))
+    for t, (level, following) in enumerate(itertools.pairwise([*levels, 0.0]), start=1):
+        x_hat = posterior.mean(y, level)
+        sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
+        if diverged(sigma, levels[0]):
+            yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the noise level rises; try another prior")
+            return
+        if t == len(levels):
+            yield State(t, x_hat, x_hat, sigma, level, t, f"finished its {t} evaluations")
+            return
+        kept = (following / level) ** 2
+        y = x_hat + kept * (y - x_hat) + following * math.sqrt(1 - kept) * streams.draw(range(count))
+        yield State(t, y, x_hat, sigma, level, t)
 
 
 def diverged(sigma: Tensor, sigma_0: float) -> bool:

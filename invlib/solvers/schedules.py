@@ -206,8 +206,7 @@ class Schedule:
         return [float(level) for level in self._levels(steps)]
 
     def _levels(self, steps: int) -> np.ndarray:
-        levels = np.linspace(self.sigma_0 ** (1 / self.rho), self.sigma_L ** (1 / self.rho), steps)
-        return np.asarray(levels**self.rho)
+        return root_spaced(self.sigma_0, self.sigma_L, steps, self.rho)
 
     def costs(self) -> list[int]:
         """The evaluations that each step takes: 2 with the denoiser's derivative, which the first ones use, else 1."""
@@ -227,3 +226,48 @@ class Schedule:
         """The weights of a step's own white noise and of that of the step before, which make the `correlation`."""
         angle = math.asin(2 * self.correlation) / 2
         return math.cos(angle), math.sin(angle)
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """The steps of `reverse_diffusion`.
+
+    Attributes
+    ----------
+    evaluations : of the denoiser, one for each step.
+    sigma_0, sigma_L : noise level of the first and of the last step.
+    rho : σ^(1/rho) is linear from `sigma_0` to `sigma_L`; a larger one spends more of the steps at low noise.
+
+    Examples
+    --------
+    >>> [round(level, 3) for level in Reverse(3, sigma_0=0.5, sigma_L=0.03).sigmas()]
+    [0.5, 0.168, 0.03]
+    """
+
+    evaluations: int = knob(
+        8,
+        "How often the network runs for each sample. Each time it takes away some of the noise.",
+        label="Evaluations",
+        values=range(2, 101),
+        advanced=True,
+    )
+    sigma_0: float = knob(1.0, ABOUT_SIGMA_0, **SIGMA_0)
+    sigma_L: float = knob(0.02, ABOUT_SIGMA_L, **SIGMA_L)
+    rho: float = knob(3.0, "σ^(1/rho) falls linearly: a larger one spends more steps at low noise.", shown=False)
+
+    def check(self) -> None:
+        """Raise a ValueError that names the first setting that is out of range."""
+        check_levels(self.sigma_0, self.sigma_L)
+        if not 0.1 <= self.rho <= 1000:
+            raise ValueError(f"rho must be from 0.1 to 1000, got {self.rho:g}")
+        check_whole(2, MOST, evaluations=self.evaluations)
+
+    def sigmas(self) -> list[float]:
+        """The level of each step, falling; ValueError if a setting is out of range."""
+        self.check()
+        return root_spaced(self.sigma_0, self.sigma_L, self.evaluations, self.rho).tolist()
+
+
+def root_spaced(first: float, last: float, steps: int, rho: float) -> np.ndarray:
+    """So many noise levels σ from first to last, whose σ^(1/rho) are evenly spaced: float64, (steps,)."""
+    return np.asarray(np.linspace(first ** (1 / rho), last ** (1 / rho), steps) ** rho)

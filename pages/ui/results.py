@@ -157,7 +157,8 @@ def noise_level(run: Run) -> None:
 def gallery(run: Run, order: Sequence[int]) -> None:
     """Show the samples, their average, where they differ, and where the average is wrong."""
     st.subheader("Samples")
-    st.caption("Each agrees with what was measured; what they disagree about, the measurements do not say.")
+    words = ["Each agrees with what was measured; what they disagree about, the measurements do not say."]
+    st.caption(" ".join([*words, *([run.parameters["band"]["meaning"]] if "band" in run.parameters else [])]))
     several = len(run.samples) > 1
     with st.grid(4, min_column_width=150, gap="small") as grid:
         for index in order:

@@ -49,11 +49,3 @@ def test_a_link_to_a_page_is_the_first_thing_that_a_server_is_asked_for(chromium
     assert page.get_by_test_id("stSidebar").count() == 0
     assert "samples=2" in page.url
     page.close()
-
-
-@pytest.mark.parametrize("address", ["?factor=8", "super_resolution?factor=8"])
-def test_super_resolution_has_two_addresses(open_page: Callable[..., Any], address: str) -> None:
-    page = open_page(address)
-    page.get_by_text("3 072 of 196 608 numbers kept").wait_for()
-    assert "factor=8" in page.url
-    assert page.get_by_text("Page not found").count() == 0

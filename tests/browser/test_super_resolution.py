@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.visitor import download, press_run, shoot, stop, wait_until_complete
+from tests.browser.visitor import download, press_run, shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
 
 QUICK = "?samples=2&evaluations=4"
 
 
+def move_the_divider(page: Any) -> None:
+    """With the arrow keys."""
+    divider = page.get_by_role("slider", name="Divide between Measured and Average of the samples")
+    divider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert divider.input_value() == "55"
+    assert "55%" in divider.evaluate("slider => slider.parentElement.style.getPropertyValue('--at')")
+
+
 def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | None) -> None:
     page = open_page(QUICK)
     wait_until_complete(page)
+    move_the_divider(page)
     page.get_by_text("Press Run").wait_for()  # the settings are not those of the saved run
     press_run(page)
     page.get_by_text("Average of 2 samples, PSNR").wait_for()
@@ -41,30 +51,12 @@ def test_a_run_to_its_end(open_page: Callable[..., Any], screenshots: Path | Non
             assert len(content) > 1000
 
 
-def test_a_run_can_be_stopped(open_page: Callable[..., Any], screenshots: Path | None) -> None:
-    page = open_page("?samples=2&evaluations=200")
-    press_run(page)
-    page.get_by_text(re.compile(r"Evaluation \d+ of 200")).wait_for()
-    shoot(page, screenshots, "super-resolution-during")
-    stop(page)
-    page.get_by_text("Stopped after").wait_for()
-    page.get_by_role("button", name="Run", exact=True).wait_for()
-
-
-def test_the_divider_moves_with_the_arrow_keys(open_page: Callable[..., Any]) -> None:
-    page = open_page()
-    wait_until_complete(page)
-    divider = page.get_by_role("slider", name="Divide between Measured and Average of the samples")
-    divider.focus()
-    for _ in range(10):
-        page.keyboard.press("ArrowRight")
-    assert divider.input_value() == "55"
-    assert "55%" in divider.evaluate("slider => slider.parentElement.style.getPropertyValue('--at')")
-
-
 def test_a_picture_can_be_pasted(open_page: Callable[..., Any]) -> None:
-    page = open_page("?mode=enlarge&factor=2")
+    """At the page's other address, besides that of the app."""
+    page = open_page("super_resolution?mode=enlarge&factor=2")
     page.get_by_role("button", name="Paste a picture").wait_for()
+    assert "factor=2" in page.url
+    assert page.get_by_text("Page not found").count() == 0
     wait_until_complete(page)
     buffer = io.BytesIO()
     Image.fromarray(np.full((20, 30, 3), 128, np.uint8)).save(buffer, "PNG")

@@ -35,6 +35,7 @@ SHOWN = {
     "convergence": ("convergence", "robustness"),
     "figure-1": ("figure1",),
     "denoising": ("denoisers",),
+    "calibration": ("calibration",),
     "speed": ("speed",),
 }
 """What can be looked at -> the experiments of which it is."""
@@ -94,7 +95,8 @@ def run_here(page: AppTest) -> Run:
 @pytest.mark.parametrize("show", SHOWN)
 def test_without_results_a_sentence_says_how_to_measure_them(open_page: Callable[..., AppTest], show: str) -> None:
     page = open_page("benchmarks", show=show)
-    commands = [re.findall(r"`python -m invlib bench (\w+)(?: --data DIR)? --out (\S+)`", info) for info in infos(page)]
+    command = r"`python -m invlib bench (\w+)(?: --data DIR)?(?: --data-training PATH)? --out (\S+)`"
+    commands = [re.findall(command, info) for info in infos(page)]
     assert commands == [[(name, f"invlib/experiments/results/{name}.jsonl")] for name in SHOWN[show]]
     assert not page.error
     assert not page.dataframe
@@ -265,6 +267,21 @@ def test_speed(open_page: Callable[..., AppTest], measure: Measure) -> None:
         row["runs"][name]["seconds"]
         for name in ("paper, its network", "paper, default network", *list(row["runs"])[:3])
     ]
+
+
+def test_calibration(open_page: Callable[..., AppTest]) -> None:
+    of = {name: {"measured": 0.8, "expected": 1.0} for name in ("spread_skill", "coverage", "band")}
+    key = {"experiment": "calibration", "task": "deblurring", "knobs": {"gaussian": 2.0}, "samples": 2}
+    measured = {
+        "factors": {"2": 1.5},
+        "sets": {name: {"images": 5, "crop": None, **of} for name in ("set5", "faces64")},
+    }
+    key |= {"prior": "bf-unet-color", "sha256": "0" * 64}
+    list(run([Cell(key, lambda watch: measured)], benchmark_rows.path("calibration")))
+    table = open_page("benchmarks", show="calibration").dataframe[0].value.set_index("problem")
+    assert list(table.index) == ["Gaussian blur, 2 pixels, Set5", "Gaussian blur, 2 pixels, Faces64"]
+    assert table["ratio"].tolist() == [0.8, 0.8]
+    assert (table["factor"].tolist(), table["band"].tolist()) == ([1.5, 1.5], [80.0, 80.0])
 
 
 def test_denoising_has_a_curve_for_each_prior(open_page: Callable[..., AppTest]) -> None:

@@ -36,12 +36,12 @@ def test_a_run_agrees_with_what_was_measured(
     open_page: Callable[..., AppTest], name: str, task: str, address: dict[str, str]
 ) -> None:
     page = open_page(name, samples="2", evaluations="4", **address)
-    upload(page, png(40, 48))
+    upload(page, png(32, 40))
     assert address.items() <= page.query_params.items()
     run = run_to_the_end(page, task)
     done = run.parameters
     kept = f"{done['measured']:,}".replace(",", " ")
-    assert f"{kept} of 5 760 numbers kept" in text(page)
+    assert f"{kept} of 3 840 numbers kept" in text(page)
     # The JSON alone says what was measured: the same operator, of the picture in it.
     assert run.picture is not None
     picture = Picture(done["picture"], torch.from_numpy(run.picture).permute(2, 0, 1)[None] / 255, "")

@@ -19,7 +19,7 @@ from pages.ui import betas, results, sampling, saved
 from tests.pages.visitor import run_to_the_end, submission, text
 from tests.patience import PATIENCE
 
-QUICK = {"kind": "digits", "h0": "0.3", "beta": "0.2", "seed": "3"}
+QUICK = {"kind": "digits", "h0": "0.3", "beta": "0.2", "sigma_L": "0.05", "seed": "3"}
 
 
 def close(one: np.ndarray, other: np.ndarray) -> bool:
@@ -189,7 +189,7 @@ def test_downloads_hold_no_average_of_pictures_that_have_nothing_in_common() -> 
 
 
 def test_a_start_below_the_end_is_refused_in_a_sentence(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("sampling", sigma_0="0.1", sigma_L="0.1", **QUICK)
+    page = open_page("sampling", **(QUICK | {"sigma_0": "0.1", "sigma_L": "0.1"}))
     page.button(key="run").click().run()
     assert submission(page, "sampling").job.wait(PATIENCE)
     page.run()

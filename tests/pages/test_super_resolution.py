@@ -192,7 +192,7 @@ def test_a_picture_too_narrow_for_the_factor_ends_in_a_sentence(open_page: Calla
 
 
 def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(samples="8", evaluations="200", factor="4")
+    page = open_page(samples="1", evaluations="200", factor="4")
     page.button(key="run").click().run()
     job = submission(page, TASK).job
     stop = next(button for button in page.button if button.label == "Stop")
@@ -214,6 +214,24 @@ def test_downloads_hold_the_run() -> None:
         names, parameters = set(file.namelist()), json.loads(file.read("run.json"))
     assert names >= {"sample-1.png", "sample-4.png", "mean.png", "original.png", "measured.png", "run.json"}
     assert parameters == run.parameters
+
+
+def test_a_band_is_stated_above_the_standard_deviation() -> None:
+    def page() -> None:
+        from dataclasses import replace
+
+        from pages.ui import results, saved
+
+        run = saved.load("super-resolution")
+        for more in ({}, {"band": {"meaning": "In 90 of 100 pixels."}}):
+            results.gallery(replace(run, parameters={**run.parameters, **more}), range(1))
+
+    at = AppTest.from_function(page).run()
+    assert not at.exception
+    assert [each.value.endswith("In 90 of 100 pixels.") for each in at.caption if "disagree" in each.value] == [
+        False,
+        True,
+    ]
 
 
 def test_downloads_and_scores_of_an_exact_answer() -> None:

@@ -34,6 +34,12 @@ COLUMNS = {
         help="Of the numbers that were not measured, how many lie within two standard deviations of the average. For "
         "eight samples 91 % is right.",
     ),
+    "problem": Text("Problem", pinned=True),
+    "prior": Text("Prior"),
+    "ratio": Number("Spread / right", format="%.2f", help="Spread / skill, over what is right for so many samples."),
+    "right": Number("Should be", format="%.0f %%", help="The same for samples of the posterior."),
+    "factor": Number("Factor", format="%.2f", help="By which the samples’ standard deviation is to be multiplied."),
+    "band": Number("In the 90 % band", format="%.0f %%", help="On pictures that the factor was not fitted to."),
     "evaluations": Number("Evaluations", format="%.0f", help="Of the denoiser, a sample."),
     "seconds": Number("Seconds", format="%.2f", help="For a picture, all samples together."),
     "same_pictures": Number("Ours, same", format="%.2f", help="Our PSNR on the same pictures, dB."),

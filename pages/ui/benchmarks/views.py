@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
+from invlib.experiments import report
 from invlib.experiments.figures import CONVERGENCE
 from invlib.experiments.rows import Row
 from invlib.experiments.tables import TABLES, Case
@@ -44,6 +45,7 @@ def results_of(experiment: str, draw: Callable[[Sequence[Row]], None]) -> Settin
 def missing(experiment: str) -> None:
     """Say how to run an experiment that was not run."""
     data = "" if experiment == "figure1" else " --data DIR"
+    data += " --data-training PATH" if experiment == "calibration" else ""
     file = f"invlib/experiments/results/{experiment}.jsonl"
     st.info(
         f"There are no results of this yet; `python -m invlib bench {experiment}{data} --out {file}` measures them.",
@@ -257,3 +259,16 @@ def denoising(rows: Sequence[Row]) -> None:
     described = [f"{name} {points['0.1']:.2f} dB" for name, points in named.items()]
     alt = f"PSNR falls as the noise gets stronger. At σ = 0.1: {', '.join(described)}"
     st.plotly_chart(figure, key="denoising", config=plots.CONFIG, alt=alt)
+
+
+def calibrated(rows: Sequence[Row]) -> None:
+    """Show how honest the spread of samples is, problem by problem."""
+    st.caption(
+        "How far samples spread, over what is right for so many of them in pairs of opposite noise: below 1 they are "
+        "too alike. The factor makes up for that: it was fitted on held-out training pictures, so that a band about "
+        "the average holds the truth at 90 % of the numbers that were not measured. The last column is the test on "
+        "these pictures."
+    )
+    lines = report.calibrated(rows)
+    columns = {name: [line[name] for line in lines] for name in lines[0]}
+    tables.show(columns, "How honest the spread of samples is, by problem")
