@@ -52,7 +52,7 @@ def test_a_flow_draws_at_once_for_a_visitor_who_arrives(
     page = open_page("sampling?kind=faces&samples=12")
     page.get_by_text("Your run: drawn in one evaluation").wait_for()
     # The page may be drawn again before the browser has the code of the widgets; they had lost their values then.
-    expect(page.get_by_role("slider", name="Samples")).to_have_value("12", timeout=5000)
+    expect(page.get_by_role("slider", name="Samples")).to_have_value("12")
     expect(page.get_by_role("radio", name="Faces")).to_be_checked(timeout=5000)
     page.get_by_text("How likely each sample is").wait_for()
     examine(page, screenshots, "sampling-flow")
