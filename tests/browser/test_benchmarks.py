@@ -32,6 +32,7 @@ def test_every_view(open_page: Callable[..., Any], screenshots: Path | None) -> 
         "Convergence",
         "Figure 1",
         "Denoising",
+        "Calibration",
         "Speed",
     ]
     for number, name in enumerate(names):
