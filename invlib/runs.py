@@ -602,7 +602,7 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
             image, noise = images.to_channels(picture.image, channels_of(run)), linear.noise_of(run)
             image = images.crop_to_multiple(image, kind.side(knobs)) if simulated else image
         else:
-            image, noise = structured.prepare(picture.image, structured.TASKS[task].pictures), {}
+            image, noise = structured.suited(picture.image, task, member(run, "image_shape", (int, int, int))), {}
         if images.fingerprint(image) != member(run, "fingerprint", str):
             raise ValueError(
                 f"{picture.name} is not the picture of the run: name that one as IMAGE (the ZIP of a run holds it as "
@@ -656,6 +656,6 @@ def example_of(run: Json) -> Picture:
     if "side" not in run:
         raise ValueError(f"it is not of an example but of {name}: name that picture as IMAGE")
     side = check_kind(run["side"], "side", int)
-    if run["command"] == "remove-noise":
+    if run["command"] == "remove-noise" and structured.is_small(run["task"], run["image_shape"]):
         return examples.subject(structured.TASKS[run["task"]].pictures, name)
     return examples.picture(name, side=side)

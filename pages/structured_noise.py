@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import streamlit as st
+import torch
 from streamlit.delta_generator import DeltaGenerator
 
-from invlib import images, runs
+from invlib import examples, images, runs
 from invlib.images import Picture
 from invlib.problems import structured
-from invlib.problems.structured import SCRIBBLE, TASKS
+from invlib.problems.structured import DRAWN, TASKS
 from invlib.solvers.methods import METHODS, methods_for
 from pages.ui import address, comparison, knobs, page, picture, saved, theory
 from pages.ui.components import draw
@@ -21,46 +21,73 @@ WAYS = METHODS["remove-noise"]
 COMPARED = ("asim", "bora")
 """Methods whose knobs belong to the comparison, so that they are there whatever method the run has."""
 
+SETTINGS = ("beta", "steps", "samples", "evaluations", "sigma_0", "sigma_L", "correlation")
+CHOICES = ("method", "gamma", "lam", *SETTINGS)
+"""Widgets that start again when the method, or the problem, is another."""
 
-def scribble(chosen: Picture, board: DeltaGenerator) -> np.ndarray:
-    """Let the visitor draw on the picture. Return an array (H, W) that is True where the pen was."""
-    initial = () if st.session_state["picture"] == picture.OWN else saved.SCRIBBLES["structured-noise"]
+
+SIZES = {"small": "Face, 64×64", "photograph": "Photograph"}
+
+
+def scribble(chosen: Picture, board: DeltaGenerator, task: str) -> torch.Tensor:
+    """Let the visitor draw on the picture. Return the drawing, (4, H, W)."""
+    small = structured.is_small(task, chosen.image.shape[1:])
+    initial = saved.SCRIBBLES["structured-noise" if small else "photograph"]
+    if st.session_state["picture"] == picture.OWN or (not small and chosen.side != examples.EXAMPLE_SIDE):
+        initial = []
     label, shown = "Scribble on the picture.", images.to_uint8(chosen.image)
-    with board.container(width=360):
-        return draw.over(shown, key="scribble", label=label, brush=2, colour=PEN, initial=initial)
+    with board.container(width=360 if small else 440):
+        brush = max(2, min(chosen.image.shape[-2:]) // 50)
+        return drawing(draw.over(shown, key="scribble", label=label, brush=brush, colour=PEN, initial=initial), task)
 
 
-def defaults(task: str, method: str) -> dict[str, Any]:
+def pick(task: str) -> Picture:
+    """Let the visitor pick a picture: a small one, which flows know, or a photograph, where that can be measured."""
+    kind = TASKS[task]
+    if kind.sensing:
+        return picture.pick_small(kind.pictures)
+    about = "Flows know faces of 64×64 pixels only. Two denoisers take pictures of any size."
+    size = knobs.choice("Size", "size", SIZES, help=about, on_change=lambda: knobs.forget("picture", *CHOICES))
+    if size == "small":
+        return picture.pick_small(kind.pictures)
+    return picture.pick(longest=page.LONGEST, names=saved.pictures(task))
+
+
+def defaults(task: str, method: str, samples: int = 1) -> dict[str, Any]:
     """The settings that a method has for a task where the visitor changes nothing."""
-    return WAYS[method].complete(task, 1, {}, method)
+    return WAYS[method].complete(task, samples, {}, method)
 
 
-def settle(task: str) -> tuple[str, dict[str, Any], dict[str, Any], int]:
-    """Let the visitor choose the method, its settings, those of the comparison, and the seed."""
-    suitable = {name: WAYS[name].title for name in comparison.offered(task)}
+def settle(task: str, small: bool) -> tuple[str, dict[str, Any], dict[str, Any], int, int]:
+    """Let the visitor choose the method, its settings, those of the comparison, the number of samples, and the seed."""
+    suitable = {name: WAYS[name].title for name in comparison.offered(task, small=small)}
     # The widget of the method comes last, but the others start from values that depend on the method.
-    address.remember("method", "map", suitable)
+    address.remember("method", next(iter(suitable)), suitable)
     name = st.session_state["method"]
-    method, ours = WAYS[name], defaults(task, name)
+    method = WAYS[name]
+    count = knobs.samples(4 if name == "pair" else 1) if method.draws else 1
+    ours = defaults(task, name, count)
     values = knobs.of_method(method, ours, advanced=False)
     with st.expander("Advanced", icon=":material/tune:"):
-        presets(task)
+        if small:
+            presets(task)
         knobs.selection(
             "Method",
             "method",
             suitable,
             "MAP changes the picture itself, step by step, from rough to fine. The paper changes its code z in the "
-            "flow, which takes several times as long. The others see less of the noise or of the picture.",
-            on_change=lambda: knobs.forget("beta", "steps", "samples"),
+            "flow, which takes several times as long. Two denoisers, one for the picture and one for the noise, take "
+            "pictures of any size and draw samples. The others see less of the noise or of the picture.",
+            on_change=lambda: knobs.forget(*SETTINGS),
         )
         values |= knobs.of_method(method, ours, advanced=True)
         others = {}
-        for other in COMPARED:
+        for other in COMPARED if small else ():
             knob = next(knob for knob in WAYS[other].knobs if knob.name in ("gamma", "lam"))
             own = values.get(knob.name)
             others[knob.name] = knobs.widget(knob, defaults(task, other)[knob.name]) if own is None else own
         seed = knobs.seed("What is drawn: the noise, where the digits lie, what is measured.")
-    return name, values, others, seed
+    return name, values, others, count, seed
 
 
 def presets(task: str) -> None:
@@ -81,21 +108,24 @@ def ask(board: DeltaGenerator) -> page.Asked:
         {name: kind.title for name, kind in TASKS.items()},
         "What is put on the picture, or how it is measured. Of each, the noise model knows how strong it is where, or "
         "what it looks like.",
-        on_change=lambda: knobs.forget("c", "count", "beta", "method", "steps", "gamma", "lam", "samples"),
+        on_change=lambda: knobs.forget("c", "count", *CHOICES),
     )
-    chosen = picture.pick_small(TASKS[task].pictures)
+    chosen = pick(task)
+    small = structured.is_small(task, chosen.image.shape[1:])
     values = knobs.of_task(TASKS[task].knobs)
-    name, given, others, seed = settle(task)
-    drawn = {} if task != SCRIBBLE else {"strokes": drawing(scribble(chosen, board))}
+    name, given, others, count, seed = settle(task, small)
+    drawn = {} if task not in DRAWN else {"strokes": scribble(chosen, board, task)}
     problem = structured.pose(task, chosen, {**values, **drawn}, seed=seed)
-    count = knobs.samples(1) if WAYS[name].draws else 1
     settings = runs.settings(problem, name, given, samples=count, seed=seed)
     compared = {}
     for each, method in methods_for(problem).items():
         known = {knob.name: others[knob.name] for knob in method.knobs if knob.name in others}
-        compared[each] = runs.settings(problem, each, known, seed=seed)
-    request = Request(problem, settings, compared=compared | {name: replace(settings, samples=1)})
-    return request, {"noise": task, **values, **others}, problem.ready
+        compared[each] = runs.settings(problem, each, known, samples=4 if each == "pair" else 1, seed=seed)
+    if name != "pair":
+        compared[name] = replace(settings, samples=1)
+    request = Request(problem, settings, compared=compared)
+    size = {} if TASKS[task].sensing else {"size": st.session_state["size"]}
+    return request, {"noise": task, **size, **values, **others}, problem.ready
 
 
 def compare(request: Request) -> None:
@@ -105,7 +135,7 @@ def compare(request: Request) -> None:
 
 page.show(
     "Structured noise",
-    "Stripes, pasted digits, a scribble: noise that has a shape of its own. One flow knows which noise is likely, "
+    "Stripes, pasted digits, a scribble: noise that has a shape of its own. One prior knows which noise is likely, "
     "another which pictures are; together they tell the two apart.",
     ask,
     theory.noise_fold,

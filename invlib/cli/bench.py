@@ -52,7 +52,7 @@ def add_to(commands: Commands) -> None:
         bench_structured_noise,
         "compare methods on the pictures of a folder: PSNR over all channels, SSIM, seconds for each picture",
     )
-    command.add_argument("--task", choices=remove_noise.NOISES, required=True)
+    command.add_argument("--task", choices=list(structured.TASKS), required=True)
     command.add_argument(
         "--data",
         type=Path,
@@ -70,6 +70,8 @@ def add_to(commands: Commands) -> None:
     add_knobs(command, remove_noise.knobs_of_tasks(), lists=True)
     add_knobs(command, remove_noise.knobs_of_methods(), lists=True)
     command.add_argument("--sweep", action="store_true", help="a row for each value of the rate or count of the noise")
+    command.add_argument("--whole", action="store_true", help="keep the size of the pictures, instead of 64×64")
+    command.add_argument("--samples", type=parse_count, default=8, help="of methods that draw them (default 8)")
     command.add_argument("--batch", type=parse_count, default=5, help="pictures at once (default 5)")
     command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
 
@@ -138,7 +140,7 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
     left_out = [] if digits else results.readable_images(options.data, options.count)[1]
     for sentence in left_out:
         say(sentence)
-    truths = load_truths(options.task, options.data, options.count)
+    truths = load_truths(options.task, options.data, options.count, whole=options.whole)
     rows = []
     for row in structured_noise(
         options.task,
@@ -148,6 +150,7 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
         settings=settings,
         seed=options.seed,
         batch=options.batch,
+        samples=options.samples,
         watch=show_steps,
     ):
         say(readable_row(row))

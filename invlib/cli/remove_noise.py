@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pic
 from invlib.images import Picture
 from invlib.problems import structured
 from invlib.problems.spec import DRAWING
-from invlib.problems.structured import SCRIBBLE, TASKS, StructuredProblem
+from invlib.problems.structured import DRAWN, SCRIBBLE, STROKES, TASKS, StructuredProblem
 from invlib.runs import Settings
-from invlib.solvers.methods import METHODS
+from invlib.solvers.methods import FAMILIES, METHODS
 
-NOISES = tuple(name for name in TASKS if name != SCRIBBLE)
+NOISES = tuple(name for name in TASKS if name not in DRAWN)
 """The tasks whose noise can be drawn at random."""
 
 
@@ -41,14 +42,21 @@ def add_to(commands: Commands) -> None:
         type=Path,
         nargs="?",
         metavar="IMAGE",
-        help="its middle square is resized to 64×64, in colour; for one-bit to 28×28, in grey",
+        help="of any size; for flows and GANs its middle square is resized to 64×64, in colour, for one-bit to 28×28",
     )
     command.add_argument(
         "--noise",
         metavar="NOISE",
         help=f"{', '.join(NOISES)}, or a picture of strokes, black or transparent where there are none",
     )
-    command.add_argument("--method", choices=list(METHODS["remove-noise"]), help="default: map; bm3d needs its package")
+    command.add_argument(
+        "--find",
+        action="store_true",
+        default=None,
+        help="do not tell where the strokes are; with --measured, IMAGE has strokes, and there is no --noise",
+    )
+    methods = "default: map for pictures of 64×64 in colour and for sums of pixels, else pair; bm3d needs its package"
+    command.add_argument("--method", choices=list(METHODS["remove-noise"]), help=methods)
     command.add_argument(
         "--measured",
         action="store_true",
@@ -88,24 +96,45 @@ def run(options: argparse.Namespace) -> Result:
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProblem, Settings]:
     """The problem that the options pose with a picture, and how to solve it."""
     task, knobs = options.noise, given(options, every(knobs_of_tasks()))
-    if options.noise not in NOISES:
-        if options.noise is None or not Path(options.noise).is_file():
+    drawn = options.noise not in NOISES
+    if drawn:
+        task = STROKES if options.find else SCRIBBLE
+        found = options.noise is None and options.find and options.measured
+        if not found and (options.noise is None or not Path(options.noise).is_file()):
             raise ValueError(f"--noise must be {', '.join(NOISES)} or a picture of strokes, got {options.noise!r}")
-        task = SCRIBBLE
-        knobs["strokes"] = read_strokes(Path(options.noise))
+    elif options.find:
+        raise ValueError(f"--find is for strokes: leave it out for {options.noise}")
+    kind, method, image = TASKS[task], options.method, picture.image
+    # Flows and GANs are for pictures of one size, to which others are reduced if such a method is asked for.
+    if kind.sensing or (method and METHODS["remove-noise"][method].prior in FAMILIES):
+        image = structured.prepare(image, kind.pictures)
+    if drawn and options.noise is not None:
+        knobs["strokes"] = read_strokes(Path(options.noise), image.shape[-2:])
     seed = options.seed or 0
-    small = Picture(picture.name, structured.prepare(picture.image, TASKS[task].pictures), picture.description)
-    problem = structured.pose(task, small, knobs, simulated=not options.measured, seed=seed)
+    chosen = Picture(picture.name, image, picture.description)
+    problem = structured.pose(task, chosen, knobs, simulated=not options.measured, seed=seed)
     values = given(options, every(knobs_of_methods()))
-    return problem, runs.settings(problem, options.method or "map", values, samples=options.samples or 1, seed=seed)
+    return problem, runs.settings(problem, method, values, samples=options.samples or 1, seed=seed)
 
 
-def read_strokes(path: Path) -> Tensor:
-    """A drawing, resized: (4, 64, 64). The colours are weighed with how opaque they are, as they are mixed."""
+def read_strokes(path: Path, size: Sequence[int]) -> Tensor:
+    """A drawing for a picture of a size (height, width): (4, height, width).
+
+    A drawing of another size is resized if the picture is square, or else refused. Its colours are weighed with how
+    opaque they are, as they are mixed.
+    """
     drawing = images.load_drawing(path)[None]
     if not drawing[:, 3].any():
         raise ValueError(f"{path} is black all over: draw strokes on it, in any colour but black")
-    side = structured.IMAGE_SHAPES[TASKS[SCRIBBLE].pictures][1]
+    height, width = size
+    if drawing.shape[-2:] == (height, width):
+        return drawing[0]
+    if height != width:
+        raise ValueError(
+            f"{path} has {drawing.shape[-1]}×{drawing.shape[-2]} pixels and the picture {width}×{height}: draw the "
+            "strokes on a copy of the picture"
+        )
+    side = height
     opacity = images.centre_square(drawing[:, 3:], side)
     mixed = images.centre_square(drawing[:, :3] * drawing[:, 3:], side)
     colours = (mixed / opacity.clamp(min=1e-6)).clamp(0, 1)

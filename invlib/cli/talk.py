@@ -182,9 +182,10 @@ def readable_row(row: Result) -> str:
     if "missing" in row:
         return f"{row['method']}  {chosen}  {row['missing']}"
     result = row["result"]
+    spread = f"  spread over error {row['spread_skill']:.2f}" if row.get("spread_skill") else ""
     return (
         f"{row['method']}  {chosen}  {row['input']['psnr']:.2f} -> {result['psnr']:.2f} ± {result['psnr_std']:.2f} dB  "
-        f"SSIM {result['ssim']:.3f}  {row['seconds']:.2f} s"
+        f"SSIM {result['ssim']:.3f}{spread}  {row['seconds']:.2f} s"
     )
 
 

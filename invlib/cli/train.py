@@ -34,7 +34,9 @@ OPTIMIZER = {"choices": ("adamw", "muon")}
 def add_to(commands: Commands) -> None:
     trainings = add_group(commands, "train", "train a prior")
     command = add(trainings, "denoiser", train_denoiser, "train a blind denoiser; run again to go on after a stop")
-    add_files(command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces")
+    add_files(
+        command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces; strokes to draw them"
+    )
     uniform = "of the noise levels, uniform on [0, 1]; the others are log-uniform (default %(default)s)"
     blocks = "BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
     add_recipe(
@@ -46,6 +48,7 @@ def add_to(commands: Commands) -> None:
         optimizer=OPTIMIZER,
         uniform={"type": float, "metavar": "SHARE", "help": uniform},
         blocks={"type": int, "nargs": "+", "help": blocks},
+        width={"type": int, "nargs": "+", "help": "BFUNet: channels at each scale (default 64 128 256)"},
         told={"action": "store_true", "help": "BFUNet: tell the network what was measured, by random measurements"},
         folded={"action": "store_true", "help": "end a run of BFCNN: --start from its folded checkpoint"},
     )
@@ -96,7 +99,8 @@ def read_recipe(options: argparse.Namespace, recipe: type[Recipe]) -> Recipe:
 
 
 def train_denoiser(options: argparse.Namespace) -> Result:
-    options.blocks = options.blocks and tuple(options.blocks)
+    for name in ("blocks", "width"):
+        setattr(options, name, (given := getattr(options, name)) and tuple(given))
     recipe = read_recipe(options, denoiser.Recipe)
     source = checkpoints.load(options.start, device="cpu", dtype=torch.float32) if options.start else None
     steps = denoiser.train(recipe, options.data, state_file(options), source=source, compiled=options.compile)

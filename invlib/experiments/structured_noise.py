@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invlib import images
+from invlib import images, runs
 from invlib.experiments.rows import readable_images
+from invlib.images import Picture
 from invlib.metrics import psnr_all_channels, ssim
-from invlib.problems.structured import DIGITS, TASKS, prepare
+from invlib.problems import structured
+from invlib.problems.structured import DIGITS, DRAWN, TASKS, prepare
+from invlib.scores import deviation, summarise, summarise_estimate
 from invlib.solvers.inversion import Iterate, collect
 from invlib.solvers.methods import FAMILIES, METHODS, load_prior
 from invlib.training.data import read_idx
@@ -27,13 +30,14 @@ Row = dict[str, Any]
 
 def structured_noise(
     task: str,
-    truths: Tensor,
+    truths: Tensor | Sequence[Tensor],
     methods: Sequence[str],
     *,
     knobs: Iterable[Mapping[str, float]] = ({},),
     settings: Mapping[str, Sequence[float]] = {},
     seed: int = 0,
     batch: int = 5,
+    samples: int = 8,
     watch: Callable[[Iterator[Iterate]], Iterable[Iterate]] = iter,
 ) -> Iterator[Row]:
     """Add noise to pictures and remove it: every method with all of its settings, at every value of the knobs.
@@ -43,13 +47,15 @@ def structured_noise(
     Parameters
     ----------
     task : one of `structured.TASKS`.
-    truths : pictures (count, C, H, W) in [0, 1], of the shape that `IMAGE_SHAPES` gives for the task's kind.
+    truths : pictures in [0, 1]: (count, C, H, W) of the shape that `IMAGE_SHAPES` gives for the task's kind, or a list
+        of pictures (1, C, H, W) of any shapes.
     methods : of `METHODS`.
     knobs : of the problem; those that are left out have the task's defaults.
     settings : name -> values. A method has a row for each combination of those that it knows; the others are the
         defaults of the method for the task.
     seed : of the noise, the places of digits and the random sums.
-    batch : how many pictures a method works on at once.
+    batch : how many pictures a method works on at once, if they have the shape of the task's kind.
+    samples : how many a method draws whose answers are samples.
     watch : passes on the iterates of each batch, for instance to show progress.
 
     Yields
@@ -67,11 +73,17 @@ def structured_noise(
             way = METHODS["remove-noise"][method]
             known = {name: each for name, each in settings.items() if name in {knob.name for knob in way.knobs}}
             for combination in itertools.product(*known.values()):
-                chosen = way.complete(task, 1, dict(zip(known, combination, strict=True)), method)
+                count = samples if way.draws else 1
+                chosen = way.complete(task, count, dict(zip(known, combination, strict=True)), method)
                 point = TASKS[task].complete(values, task)
+                alone = task in DRAWN or way.minimise is None or not isinstance(truths, Tensor)
                 row: Row = {"task": task, "method": method, "knobs": point, "settings": chosen}
                 try:
-                    yield row | solve(task, point, truths, method, chosen, seed, batch, watch)
+                    if alone:
+                        yield row | solve_each(task, point, truths, method, chosen, seed, count)
+                    else:
+                        assert isinstance(truths, Tensor)
+                        yield row | solve(task, point, truths, method, chosen, seed, batch, watch)
                 except ImportError as error:
                     yield row | {"missing": str(error)}
 
@@ -115,12 +127,49 @@ def solve(
     }
 
 
+def solve_each(
+    task: str,
+    knobs: Mapping[str, Any],
+    truths: Tensor | Sequence[Tensor],
+    method: str,
+    values: Mapping[str, Any],
+    seed: int,
+    samples: int,
+) -> Row:
+    """The same, one picture after another, each with noise of its own. Drawings are drawn at random."""
+    found, done = [], []
+    for index, truth in enumerate(truths):
+        truth = truth.view(1, *truth.shape[-3:])
+        size = truth.shape[-2], truth.shape[-1]
+        drawn = {"strokes": structured.draw_scribble(size, seed + index)} if task in DRAWN else {}
+        picture = Picture(f"picture {index}", truth, "")
+        problem = structured.pose(task, picture, {**knobs, **drawn}, seed=seed + index)
+        run = runs.finish(runs.solve(problem, runs.settings(problem, method, values, samples=samples)))
+        assert run.scores is not None
+        found.append(run.scores)
+        done.append(run.parameters)
+    several = samples > 1
+    row = summarise(found) if several else summarise_estimate(found)
+    psnr = torch.tensor([each.mean["psnr"] for each in found])
+    result = {**row["mean" if several else "result"], "psnr_std": round(deviation(psnr), 4)}
+    return {
+        "images": len(found),
+        "samples": samples,
+        "evaluations": done[0]["evaluations"],
+        **row,
+        "result": result,
+        "seconds": round(sum(each["seconds"] for each in done) / len(done), 3),
+    }
+
+
 def average(scores: Tensor) -> float:
     return round(float(scores.mean()), 4)
 
 
-def load_truths(task: str, folder: Path, count: int) -> Tensor:
+def load_truths(task: str, folder: Path, count: int, *, whole: bool = False) -> Tensor | list[Tensor]:
     """The first `count` pictures for a task that can be read, or as many as there are: (count, C, H, W).
+
+    With `whole` they keep their size and colours, and are a list of (1, C, H, W).
 
     Parameters
     ----------
@@ -139,4 +188,6 @@ def load_truths(task: str, folder: Path, count: int) -> Tensor:
             raise ValueError(f"{folder} has no {DIGITS_FILE}: name the folder of MNIST's idx files")
         return read_idx(path)[:count].float() / 255
     paths, _ = readable_images(folder, count)
+    if whole:
+        return [images.load_image(path) for path in paths]
     return torch.cat([prepare(images.load_image(path), kind) for path in paths])

@@ -36,6 +36,7 @@ class Denoiser(nn.Module):
     channels : 3 for colour, 1 for grey.
     arguments : what the constructor was called with; checkpoints keep it.
     multiple : `estimate_noise` only has to accept sides that are multiples of this.
+    fixed : whether it knows places in the picture, so that it cannot be given a part of one.
     told : whether the network can be told what was measured of the clean images. Then `estimate_noise` is given twice
         as many channels: the noisy images, and below them the part of them that was measured.
 
@@ -47,6 +48,7 @@ class Denoiser(nn.Module):
     """
 
     multiple: int = 1
+    fixed: bool = False
     told: bool = False
 
     def __init__(self, channels: int, **arguments: Any) -> None:

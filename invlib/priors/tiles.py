@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from invlib.priors.denoisers import Denoiser
+from invlib.priors.pairs import SideBySide
 
 SIDE = {"cpu": 768, "cuda": 2048}
 """The side of the window that a network sees at once, in pixels: with its derivative, 0.8 GB for the U-Net on a CPU."""
@@ -47,6 +48,8 @@ def receptive_field(denoiser: Denoiser) -> int | None:
     >>> receptive_field(BFCNN(channels=1, depth=5, width=2))
     5
     """
+    if denoiser.fixed:
+        return None
     if denoiser not in _fields:
         twin = copy.deepcopy(denoiser).to("cpu", torch.float64).eval()
         for parameter in twin.parameters():
@@ -169,6 +172,39 @@ def _pulled_back(outputs: Tensor, inputs: Tensor, direction: Tensor) -> Tensor:
     # With the direction as an argument of its own PyTorch would load sympy, half a second, the first time.
     (gradient,) = torch.autograd.grad((outputs * direction.detach().clone()).sum(), inputs)
     return gradient
+
+
+class TiledParts:
+    """The same of pictures side by side, each of which is cut into the tiles of its own denoiser."""
+
+    def __init__(self, denoiser: SideBySide) -> None:
+        self.denoiser = denoiser
+        self.networks = [tiled(part) for part in denoiser.parts]
+
+    def __call__(self, y: Tensor, *measured: Tensor) -> Tensor:
+        pairs = zip(self.networks, self.denoiser.split(y), strict=True)
+        return torch.cat([network(part) for network, part in pairs], 1)
+
+    def linearised(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        pairs = zip(self.networks, self.denoiser.split(y), strict=True)
+        x_hats, functions = zip(*(network.linearised(part) for network, part in pairs), strict=True)
+
+        def pulled_back(direction: Tensor) -> Tensor:
+            directions = zip(functions, self.denoiser.split(direction), strict=True)
+            return torch.cat([function(part) for function, part in directions], 1)
+
+        return torch.cat(x_hats, 1), pulled_back
+
+
+def tiled(denoiser: Denoiser) -> Tiled | TiledParts:
+    """A denoiser's noise estimate and derivative on pictures of any size.
+
+    >>> from invlib.priors.denoisers import BFCNN
+    >>> network = SideBySide(BFCNN(1, depth=2, width=4), BFCNN(1, depth=3, width=4)).eval()
+    >>> torch.equal(tiled(network)(y := torch.rand(1, 2, 8, 8)), network(y))
+    True
+    """
+    return TiledParts(denoiser) if isinstance(denoiser, SideBySide) else Tiled(denoiser)
 
 
 def watched(tiles: list[Tile]) -> Iterator[Tile]:

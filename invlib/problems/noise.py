@@ -13,8 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from invlib.checks import check_seed, check_shape
 from invlib.priors.flows import Flow, standard_normal
@@ -80,6 +82,33 @@ class Gaussian(NoiseModel):
     def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
         white = standard_normal(count, math.prod(shape), seed).to(self.std.device)
         return self.mean + self.std * white.unflatten(1, tuple(shape))
+
+
+class Outliers(NoiseModel):
+    """Faint white noise, and in some pixels anything: what is known of strokes if nothing says where they are.
+
+    Parameters
+    ----------
+    share : how many of the pixels are anything.
+    std, spread : standard deviation of the faint noise, and of that which is anything.
+
+    >>> Outliers().log_prob(torch.tensor([[[[0.0]]], [[[0.5]]]]))
+    tensor([ 3.6349, -4.0396])
+    """
+
+    def __init__(self, share: float = 0.05, std: float = 0.01, spread: float = 0.5) -> None:
+        super().__init__()
+        self.share, self.faint, self.anything = share, Gaussian(std), Gaussian(spread)
+
+    def log_prob(self, delta: Tensor, floor: float = 0.0) -> Tensor:
+        faint, anything = (part.entries(delta, floor).sum(1) for part in (self.faint, self.anything))
+        pixels = torch.logaddexp(math.log(1 - self.share) + faint, math.log(self.share) + anything)
+        return pixels.flatten(1).sum(1)
+
+    def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
+        pixels = standard_normal(count, math.prod(shape[1:]), seed).view(count, 1, *shape[1:])
+        faint, anything = (part.sample(count, shape, seed + 1) for part in (self.faint, self.anything))
+        return torch.where(torch.special.ndtr(pixels).to(faint.device) < self.share, anything, faint)
 
 
 Profile = Literal["appendix", "text"]
@@ -248,3 +277,20 @@ def scatter(image_shape: Sequence[int], count: int, size: tuple[int, int] = (28,
         right = int(torch.randint(width - size[1] + 1, (), generator=generator))
         places.append(Place(channel, row * height + down, column * width + right))
     return places
+
+
+def pen_strokes(size: tuple[int, int], count: int, random: np.random.Generator, thick: int = 0) -> np.ndarray:
+    """Draw `count` smooth curves, `2 thick + 1` pixels wide: (height, width) bool, True where the pen was.
+
+    >>> bool(pen_strokes((32, 48), 2, np.random.default_rng(0)).any())
+    True
+    """
+    drawn = np.zeros(size, bool)
+    for _ in range(count):
+        turns = np.cumsum(random.normal(0, 0.25, 2 * max(size))) + random.uniform(0, 2 * math.pi)
+        path = np.cumsum(0.5 * np.stack([np.sin(turns), np.cos(turns)]), 1)
+        path = path - path.mean(1, keepdims=True) + random.uniform(0.25, 0.75, (2, 1)) * np.array(size)[:, None]
+        row, column = (place.astype(int).clip(0, side - 1) for place, side in zip(path, size, strict=True))
+        drawn[row, column] = True
+    wide: Tensor = F.max_pool2d(torch.from_numpy(drawn)[None, None].float(), 2 * thick + 1, stride=1, padding=thick)
+    return wide[0, 0].numpy() > 0

@@ -142,6 +142,52 @@ class Identity(LinearOperator):
         return m
 
 
+class Sum(LinearOperator):
+    """A sum a·x + δ of two pictures whose channels lie side by side, (2C, H, W): separation.
+
+    The measurements, (batch, C, H, W), are the sum divided by √(a² + 1), so that the rows have unit length. `view` is
+    the sum itself, and the answer is x.
+
+    Parameters
+    ----------
+    image_shape : (C, H, W) of each of the two.
+    factor : a.
+
+    >>> sum_of_two = Sum((1, 1, 2), factor=0.5)
+    >>> sum_of_two.view(sum_of_two.measure(torch.tensor([[[[0.2, 0.4]], [[0.3, 0.0]]]])))
+    tensor([[[[0.4000, 0.2000]]]])
+    """
+
+    pictured = True
+
+    def __init__(self, image_shape: Sequence[int], factor: float = 1.0) -> None:
+        channels, height, width = check_shape(image_shape)
+        super().__init__((2 * channels, height, width))
+        self.measurement_shape = (channels, height, width)
+        self.factor, self.scale = factor, math.hypot(factor, 1)
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        first, second = x.chunk(2, 1)
+        return (self.factor * first + second) / self.scale
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
+        return torch.cat([self.factor * m, m], 1) / self.scale
+
+    def view(self, m: Tensor) -> Tensor:
+        return self.scale * m
+
+    def from_view(self, picture: Tensor) -> Tensor:
+        return picture / self.scale
+
+    def noise_levels(self, level: float) -> Tensor:
+        return torch.tensor(level / self.scale)
+
+    def crop(self, x: Tensor) -> Tensor:
+        return x[:, : self.measurement_shape[0]]
+
+
 class BlockAverage(LinearOperator):
     """Averages of non-overlapping blocks of `factor` × `factor` pixels: super-resolution.
 

@@ -7,21 +7,32 @@ from `TASKS`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from invlib import images
+from invlib.checks import check_seed
 from invlib.images import Picture
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.priors import checkpoints
 from invlib.priors.flows import Flow
 from invlib.problems.forward import Forward, GaussianMeasurements, SignMeasurements, back_project, identity
-from invlib.problems.noise import NoiseModel, PastedDigits, radial, scatter, scribbled, sinusoidal
+from invlib.problems.noise import (
+    NoiseModel,
+    Outliers,
+    PastedDigits,
+    pen_strokes,
+    radial,
+    scatter,
+    scribbled,
+    sinusoidal,
+)
 from invlib.problems.spec import DRAWING, ImageShape, Knob, Problem, Task
 
 FACES, DIGITS = "faces", "mnist"
@@ -30,8 +41,10 @@ FACES, DIGITS = "faces", "mnist"
 IMAGE_SHAPES = {FACES: (3, 64, 64), DIGITS: (1, 28, 28)}
 """Kinds of pictures -> the shape (C, H, W) that their priors have."""
 
-SCRIBBLE = "scribble"
-"""The task whose noise is a drawing."""
+SCRIBBLE, STROKES = "scribble", "strokes"
+"""The tasks whose noise is a drawing: at a place that is known, or that has to be found."""
+
+DRAWN = (SCRIBBLE, STROKES)
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,11 @@ def scribble(shape: ImageShape, *, strokes: Tensor, seed: int = 0) -> Measuremen
     return MeasurementModel(tuple(shape), identity, scribbled(strokes[3] > 0))
 
 
+def somewhere(shape: ImageShape, *, strokes: Tensor | None = None, seed: int = 0) -> MeasurementModel:
+    """x under the strokes of a drawing (4, H, W). Where they are is not told."""
+    return MeasurementModel(tuple(shape), identity, Outliers())
+
+
 def compressive_sensing(shape: ImageShape, *, count: int, c: float, seed: int = 0) -> MeasurementModel:
     """`count` random sums of all the pixels, with sinusoidal noise."""
     sums = GaussianMeasurements(shape, count, seed)
@@ -117,7 +135,8 @@ class StructuredTask(Task):
     model : builds the measurement model for an image shape; its other arguments are the knobs and the seed
         of what it draws.
     swept : the knob that a curve is drawn over, and its values; None where there is none.
-    pictures : the kind of pictures, `FACES` or `DIGITS`.
+    pictures : the kind of pictures that the flows and GANs are for, `FACES` or `DIGITS`.
+    factor : a, where a·x + δ is measured of a picture x.
     sensing : whether sums of pixels are measured, as many as the knob `count` says, and not pixels.
     about : what was done to the picture, in a sentence or two; `{count}` numbers were measured of `{size}`.
     no_picture : why a picture cannot be what was measured; empty where it can.
@@ -127,13 +146,19 @@ class StructuredTask(Task):
     model: Callable[..., MeasurementModel]
     swept: tuple[str, tuple[float, ...]] | None = None
     pictures: str = FACES
+    factor: float = 1.0
     sensing: bool = False
     about: str
     no_picture: str = ""
 
-    def build(self, knobs: Mapping[str, Any], seed: int = 0) -> MeasurementModel:
-        """The measurement model for pictures of the task's kind, with all of its knobs given."""
-        return self.model(IMAGE_SHAPES[self.pictures], **knobs, seed=seed)
+    @property
+    def small(self) -> ImageShape:
+        """The shape (C, H, W) of the pictures that the flows and GANs are for."""
+        return IMAGE_SHAPES[self.pictures]
+
+    def build(self, knobs: Mapping[str, Any], seed: int = 0, shape: ImageShape | None = None) -> MeasurementModel:
+        """The measurement model for pictures of a shape, or else of the task's kind, with all of its knobs given."""
+        return self.model(shape or self.small, **knobs, seed=seed)
 
 
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4)
@@ -181,6 +206,7 @@ TASKS: dict[str, StructuredTask] = {
             ),
         ),
         swept=("count", (1, 3, 6, 9, 12)),
+        factor=0.5,
         about=(
             "The picture was dimmed to half, and handwritten digits were added to it, each in one of its three "
             "colours. The noise model is a flow that knows what digits look like, and where they lie, but not which "
@@ -193,6 +219,12 @@ TASKS: dict[str, StructuredTask] = {
         model=scribble,
         knobs=(Knob("strokes", DRAWING, "A drawing of the strokes, on black or on a transparent ground.", "Strokes"),),
         about="The noise model knows where the pen was, and nothing about what is below.",
+    ),
+    STROKES: StructuredTask(
+        title="A scribble, place unknown",
+        model=somewhere,
+        knobs=(Knob("strokes", DRAWING, "A drawing of the strokes, on black or on a transparent ground.", "Strokes"),),
+        about="Where the pen was is not told. A second denoiser knows what strokes look like, and finds them.",
     ),
     "compressive-sensing": StructuredTask(
         title="Compressive sensing, noisy",
@@ -268,12 +300,13 @@ class StructuredProblem(Problem):
     def build(self) -> tuple[MeasurementModel, Tensor]:
         """The measurement model, and the measurements (1, ...)."""
         assert self.picture is not None
-        model, x = self.kind.build(self.knobs, self.seed), self.picture.image
+        model, x = self.kind.build(self.knobs, self.seed, self.image_shape), self.picture.image
         if not self.simulated:
             return model, x
-        if self.task == SCRIBBLE:
+        if self.task in DRAWN:
             *_, opacity = strokes = self.knobs["strokes"]
-            return model, images.quantise((1 - opacity) * x + opacity * strokes[:3])
+            colours = images.to_channels(strokes[None, :3], len(x[0]))
+            return model, images.quantise((1 - opacity) * x + opacity * colours)
         return model, model.measure(x, self.seed)
 
     @property
@@ -292,13 +325,29 @@ class StructuredProblem(Problem):
     @property
     def ready(self) -> bool:
         """Whether there is any noise: something is drawn, where there is something to draw."""
-        return self.task != SCRIBBLE or bool(self.knobs["strokes"][3].any())
+        return self.task not in DRAWN or not self.simulated or bool(self.knobs["strokes"][3].any())
 
     def view(self) -> Tensor:
         return self.posed.view
 
     def baseline(self) -> Tensor:
         return self.posed.baseline
+
+
+def draw_scribble(size: tuple[int, int], seed: int = 0, *, count: int = 3, opacity: float = 0.5) -> Tensor:
+    """Draw a scribble of `count` pink strokes, whose pen grows with the picture: (4, height, width).
+
+    >>> scribble = draw_scribble((64, 96))
+    >>> scribble.shape, scribble[3].unique()
+    (torch.Size([4, 64, 96]), tensor([0.0000, 0.5000]))
+    """
+    pen = pen_strokes(size, count, np.random.default_rng(check_seed(seed)), thick=max(1, min(size) // 100))
+    colour = torch.tensor(PINK).view(3, 1, 1).expand(3, *size)
+    return torch.cat([colour, opacity * torch.from_numpy(pen).float()[None]])
+
+
+PINK = (1.0, 45 / 255, 135 / 255)
+"""The colour of a pen: red, green and blue."""
 
 
 @lru_cache(maxsize=64)
@@ -317,7 +366,7 @@ def pose(
     Parameters
     ----------
     task : a name in `TASKS`.
-    picture : of the shape that `prepare` gives pictures of the task's kind.
+    picture : of any size, in colour or grey. What measures sums of pixels takes the size that `prepare` gives.
     knobs : of the task; those that are missing have their defaults.
     simulated : whether the picture is a clean one, so that an answer can be scored.
     seed : of everything that is drawn: the noise, where the digits lie, what is measured.
@@ -332,17 +381,35 @@ def pose(
     if not simulated and kind.no_picture:
         raise ValueError(kind.no_picture)
     values = kind.complete(knobs, task)
-    if task == SCRIBBLE:
+    _, channels, height, width = picture.image.shape
+    shape = channels, height, width
+    if kind.sensing and not is_small(task, shape):
+        raise ValueError(f"{task} is for pictures of {kind.small[2]}×{kind.small[1]} pixels: reduce the picture")
+    if task == STROKES and not simulated:
+        values.pop("strokes", None)
+    elif task in DRAWN:
         if "strokes" not in values:
             raise ValueError(f"{task} needs its strokes: give a drawing of them")
+        drawn = tuple(values["strokes"].shape[1:])
+        if drawn != (height, width):
+            raise ValueError(f"the picture has (height, width) {(height, width)}, and its strokes have {drawn}")
         if bool((values["strokes"][3] > 0).all()):
             raise ValueError("the strokes hide the whole picture: draw them on a ground that is black or transparent")
         # As they are written to a run's JSON and read again.
         values["strokes"] = images.quantise(values["strokes"])
-    shape = IMAGE_SHAPES[kind.pictures]
     return StructuredProblem(
         task=task, image_shape=shape, knobs=values, picture=picture, simulated=simulated, seed=seed
     )
+
+
+def is_small(task: str, shape: Sequence[int]) -> bool:
+    """Whether a shape (C, H, W) is that of the pictures that the flows and GANs for a task are for."""
+    return tuple(shape) == TASKS[task].small
+
+
+def suited(image: Tensor, task: str, shape: Sequence[int]) -> Tensor:
+    """An image as a task took it, whose picture then had a shape (C, H, W): prepared, or only in as many colours."""
+    return prepare(image, TASKS[task].pictures) if is_small(task, shape) else images.to_channels(image, shape[0])
 
 
 def prepare(image: Tensor, kind: str) -> Tensor:

@@ -21,9 +21,11 @@ from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
 from invlib.priors.flows import Flow, bits_per_dim, standard_normal_log_prob
 from invlib.priors.gans import Generator
+from invlib.priors.pairs import Placed, SideBySide
 from invlib.priors.tiles import Tiled
 from invlib.problems.denoising import DenoisingProblem
 from invlib.problems.linear import LinearProblem
+from invlib.problems.noise import Gaussian, PastedDigits
 from invlib.problems.operators import (
     BlockAverage,
     DenseRows,
@@ -34,10 +36,11 @@ from invlib.problems.operators import (
     LinearOperator,
     Mask,
     StructuredRows,
+    Sum,
 )
 from invlib.problems.prior import PriorProblem
 from invlib.problems.spec import ImageShape, Knob, Problem, flag, knobs_of
-from invlib.problems.structured import IMAGE_SHAPES, MeasurementModel, StructuredProblem
+from invlib.problems.structured import IMAGE_SHAPES, SCRIBBLE, STROKES, MeasurementModel, StructuredProblem
 from invlib.runtime import Batched, default_device, on
 from invlib.solvers import baselines, inversion
 from invlib.solvers.deep_baselines import deep_image_prior, deep_red
@@ -479,6 +482,61 @@ DEEP = {"steps": 2000, "width": DEEP_WIDTH, "learning_rate": 0.01}
 # Methods against structured noise
 
 
+def separation(model: MeasurementModel, y: Tensor, prior: Denoiser) -> Posterior:
+    """What the samplers need to know of a·x + δ, where the prior of pictures is a denoiser, and that of δ is another.
+
+    Gaussian noise needs no second denoiser: it is that of the measurements, with one level for each.
+
+    Parameters
+    ----------
+    model : the measurement model, whose `factor` is a.
+    y : measurements of one picture, (1, C, H, W).
+    prior : the denoiser of pictures.
+    """
+    shape, noise, factor = model.image_shape, model.noise, model.factor
+    if factor is None:
+        raise ValueError("two priors separate pictures, and these measurements are none: choose another method")
+    if isinstance(noise, Gaussian):
+        level = (noise.std / factor).expand(shape)
+        return Posterior(prior, Identity(shape), (y - noise.mean) / factor, level)
+    operator = Sum(shape, factor)
+    added: Denoiser
+    if isinstance(noise, PastedDigits):
+        added = Placed(load_prior("bf-cnn-mnist", Denoiser), shape[0], (noise.height, noise.width), noise.places)
+    else:
+        added = load_prior(STROKE_PRIORS[shape[0]], Denoiser)
+    faint = operator.noise_levels(FAINT).expand(shape)
+    return Posterior(SideBySide(prior, added).eval(), operator, operator.from_view(y), faint)
+
+
+STROKE_PRIORS = {3: "bf-strokes-color", 1: "bf-strokes-gray"}
+"""Channels of a picture -> the prior of strokes over it."""
+
+FAINT = 0.01
+"""The standard deviation of the white noise that measurements have besides digits or strokes."""
+
+
+def run_pair(
+    problem: StructuredProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    model, y = problem.build()
+    posterior = separation(model, y, prior)
+    assert posterior.operator is not None
+    states = sample_fast(posterior, Schedule(**settings), count=count, seed=seed)
+    return from_states(states, posterior.operator.crop)
+
+
+def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str, Any]:
+    """The schedule for two priors, or for one where the noise is Gaussian, as in denoising."""
+    task = problem if isinstance(problem, str) else problem.task
+    correlation = 0.0 if count == 1 else Schedule.correlation
+    if task in ("digits", STROKES):
+        return asdict(Schedule(40, sigma_0=0.5, correlation=correlation))
+    if task == SCRIBBLE:
+        return asdict(Schedule(60, correlation=correlation / 2, derivative_above=1.0))
+    return asdict(Schedule(12, sigma_0=0.3, correlation=correlation))
+
+
 def from_iterates(iterates: Iterable[Iterate]) -> Iterator[Estimate]:
     """The estimates of a descent."""
     for iterate in iterates:
@@ -588,7 +646,8 @@ def lam(about: str) -> Knob:
     )
 
 
-DENOISING = ("sinusoidal", "radial", "digits", "scribble")
+SEPARATED = ("sinusoidal", "radial", "digits", SCRIBBLE, STROKES)
+DENOISING = ("sinusoidal", "radial", "digits", SCRIBBLE)
 
 
 METHODS: dict[str, dict[str, Method]] = {
@@ -649,9 +708,21 @@ METHODS: dict[str, dict[str, Method]] = {
                 "radial": {"steps": 60},
                 "digits": {"steps": 100},
                 "scribble": {"steps": 120},
+                "strokes": {"steps": 120},
                 "compressive-sensing": {"steps": 120},
                 "one-bit": {"smoothing": 0.05, "steps": 200},
             },
+        ),
+        "pair": Method(
+            "Two denoisers",
+            run_pair,
+            Denoiser,
+            knobs_of(Schedule),
+            SEPARATED,
+            default=schedule_for_pair,
+            draws=True,
+            forecast=lambda settings: Schedule(**settings).forecast(),
+            length=lambda settings: len(Schedule(**settings).forecast()),
         ),
         "map-z": against_noise(
             "MAP over z, as in the paper",
@@ -718,19 +789,32 @@ METHODS["denoise"] = {
 
 
 def methods_for(problem: Problem) -> dict[str, Method]:
-    """The methods that suit a problem, by name, the default first."""
-    return suiting(problem.command, problem.task)
+    """The methods that suit a problem, by name, the default first.
+
+    Flows and GANs are for pictures of one size.
+    """
+    methods = suiting(problem.command, problem.task)
+    if not isinstance(problem, StructuredProblem) or problem.image_shape == problem.kind.small:
+        return methods
+    return {name: method for name, method in methods.items() if method.prior not in FAMILIES}
 
 
 def suiting(command: str, task: str) -> dict[str, Method]:
     """The methods of a command that suit a task, by name, the default first."""
-    methods = METHODS[command].items()
-    return {name: method for name, method in methods if method.tasks is None or task in method.tasks}
+    methods = METHODS[command]
+    first = {"pair": methods["pair"]} if task == STROKES else {}
+    return {name: each for name, each in (first | methods).items() if each.tasks is None or task in each.tasks}
 
 
 def find(problem: Problem, name: str) -> Method:
     """A method by name; ValueError if it is unknown or does not suit the problem."""
     suitable = methods_for(problem)
+    if name in suiting(problem.command, problem.task) and name not in suitable:
+        assert isinstance(problem, StructuredProblem)
+        raise ValueError(
+            f"{name} is for pictures of {described(problem.kind.small)}, and this one has "
+            f"{described(problem.image_shape)}: choose from {', '.join(suitable)}, or reduce it"
+        )
     if name not in suitable:
         raise ValueError(f"{name} is not for {problem.task}: choose from {', '.join(suitable)}")
     return suitable[name]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from invlib.checks import check_measurements, check_shape
 from invlib.priors.denoisers import Denoiser
-from invlib.priors.tiles import Tiled
+from invlib.priors.tiles import tiled
 from invlib.problems.operators import LinearOperator
 from invlib.runtime import Batched, on, own_defaults
 
@@ -89,7 +89,7 @@ class Posterior:
         if self.noise is not None:
             self.noise = self.noise.to(self.device)
         self.told = denoiser.told and self.operator is not None and self.operator.orthonormal
-        self._network = Tiled(self.denoiser)
+        self._network = tiled(self.denoiser)
         self._residual = Batched(self._network)
         self._conditioned = Batched(self._tell if self.told else self._condition)
 

@@ -22,8 +22,12 @@ from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mas
 from invlib.training.data import Crops, load_training_set
 from invlib.training.measurements import draw_operator
 from invlib.training.run import Optimisation, Progress, Training, begin
+from invlib.training.strokes import Strokes
 
 VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
+
+STROKES = Path("strokes")
+"""The name of the training set that is drawn and not read."""
 
 GROUP = 4
 """How many crops share a measurement."""
@@ -41,6 +45,7 @@ class Recipe(Optimisation):
     ----------
     architecture, channels : name in `denoisers.ARCHITECTURES`, and channels of the images.
     blocks : residual blocks of a U-Net at each scale, finest first; None for two.
+    width : channels of a U-Net at each scale, finest first; None for 64, 128 and 256.
     crop : side of the square crops, in pixels.
     sigma_min, uniform : the share `uniform` of the noise levels is uniform on [0, 1], and the rest is log-uniform from
         `sigma_min` to 1, so that training sees low levels, where pictures become sharp, as often as high ones.
@@ -52,6 +57,7 @@ class Recipe(Optimisation):
     architecture: str = "BFUNet"
     channels: int = 3
     blocks: tuple[int, ...] | None = None
+    width: tuple[int, ...] | None = None
     crop: int = 64
     sigma_min: float = 0.005
     uniform: float = 0.5
@@ -62,9 +68,9 @@ class Recipe(Optimisation):
         """The network with random weights. ValueError if `blocks` or `folded` do not apply to the architecture."""
         if self.folded and self.architecture != "BFCNN":
             raise ValueError(f"only BFCNN has scales that can be folded: leave folded out for {self.architecture}")
-        if (self.blocks or self.told) and self.architecture != "BFUNet":
-            raise ValueError(f"blocks and told apply to BFUNet only: leave them out for {self.architecture}")
-        choices = {name: value for name in ("blocks", "told", "folded") if (value := getattr(self, name))}
+        if (self.blocks or self.width or self.told) and self.architecture != "BFUNet":
+            raise ValueError(f"blocks, width and told apply to BFUNet only: leave them out for {self.architecture}")
+        choices = {name: value for name in ("blocks", "width", "told", "folded") if (value := getattr(self, name))}
         return ARCHITECTURES[self.architecture](self.channels, **choices)
 
 
@@ -103,7 +109,7 @@ class Noisy(NamedTuple):
         return error.square().mean((1, 2, 3)) / (torch.minimum(self.sigma, bound) + 0.02)
 
 
-def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> list[Noisy]:
+def noisy_batch(crops: Crops | Strokes, recipe: Recipe, step: int) -> list[Noisy]:
     """The noisy crops of a step, in groups that share what was measured."""
     x = crops.batch(step, recipe.batch)
     generator = recipe.random(step, x.device)
@@ -253,7 +259,8 @@ def train(
     Parameters
     ----------
     recipe : what to train.
-    data : folder of photographs, or of MNIST's idx files, or zip file of CelebA's aligned faces.
+    data : folder of photographs, or of MNIST's idx files, or zip file of CelebA's aligned faces. `STROKES` stands for
+        drawings of `strokes.draw_added`.
     state_file, save_every : everything is saved in this file every `save_every` seconds and at the end. A run whose
         state file exists goes on from it.
     source : start from the weights of this network instead of random ones.
@@ -266,8 +273,13 @@ def train(
     ValueError : if the state file belongs to another recipe, or the data cannot be used.
     """
     device = begin(recipe)
-    pictures, validation, augment = load_training_set(data, recipe.channels)
-    crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
+    crops: Crops | Strokes
+    if data == STROKES:
+        crops = Strokes(recipe.channels, recipe.crop, recipe.seed, device)
+        validation = list(255 * Strokes(recipe.channels, 128, 2**32, torch.device("cpu")).batch(0, 64))
+    else:
+        pictures, validation, augment = load_training_set(data, recipe.channels)
+        crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
     if source is not None:
         warm_start(net, source, noisy_batch(crops, recipe, 0)[0].y.cpu())
@@ -289,7 +301,7 @@ def train(
 
 
 @torch.no_grad()
-def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30) -> None:
+def calibrate(average: Denoiser, crops: Crops | Strokes, recipe: Recipe, batches: int = 30) -> None:
     """Measure the standard deviations of BF-CNN afresh for averaged weights.
 
     A network with averaged weights responds less than the networks it averages, so the average of their standard

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
+from invlib.problems.noise import pen_strokes
 from invlib.problems.operators import (
     WAYS,
     BlockAverage,
@@ -57,7 +56,7 @@ def blur(shape: Shape, random: Random) -> LinearOperator:
     elif kind < 0.7:
         kernel = motion_kernel(random.uniform(3, 21), random.uniform(0, 180))
     else:
-        kernel = torch.from_numpy(strokes((15, 15), 1, random)).float() + 1e-3
+        kernel = torch.from_numpy(pen_strokes((15, 15), 1, random)).float() + 1e-3
     return Blur(shape, kernel)
 
 
@@ -77,7 +76,7 @@ def regions(shape: Shape, random: Random) -> LinearOperator:
             top, left = random.integers(height - tall + 1), random.integers(width - wide + 1)
             lost[top : top + tall, left : left + wide] = True
     elif kind < 0.8:
-        lost = strokes((height, width), int(random.integers(1, 7)), random, thick=int(random.integers(0, 4)))
+        lost = pen_strokes((height, width), int(random.integers(1, 7)), random, thick=int(random.integers(0, 4)))
     else:
         angle = random.uniform(0, 2 * math.pi)
         down, right = np.mgrid[:height, :width] / height - 0.5
@@ -101,16 +100,3 @@ SHARES = (0.2, 0.1, 0.1, 0.1, 0.12, 0.08, 0.1, 0.2)
 
 def log_uniform(low: float, high: float, random: Random) -> float:
     return float(low * (high / low) ** random.random())
-
-
-def strokes(size: tuple[int, int], count: int, random: Random, thick: int = 0) -> np.ndarray:
-    """Draw `count` smooth curves, `2 thick + 1` pixels wide, as a bool array."""
-    drawn = np.zeros(size, bool)
-    for _ in range(count):
-        turns = np.cumsum(random.normal(0, 0.25, 2 * max(size))) + random.uniform(0, 2 * math.pi)
-        path = np.cumsum(0.5 * np.stack([np.sin(turns), np.cos(turns)]), 1)
-        path = path - path.mean(1, keepdims=True) + random.uniform(0.25, 0.75, (2, 1)) * np.array(size)[:, None]
-        row, column = (place.astype(int).clip(0, side - 1) for place, side in zip(path, size, strict=True))
-        drawn[row, column] = True
-    wide: Tensor = F.max_pool2d(torch.from_numpy(drawn)[None, None].float(), 2 * thick + 1, stride=1, padding=thick)
-    return wide[0, 0].numpy() > 0

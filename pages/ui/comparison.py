@@ -9,7 +9,7 @@ import streamlit as st
 from invlib.problems import structured
 from invlib.problems.structured import DIGITS, FACES, StructuredProblem
 from invlib.runs import Series
-from invlib.solvers.methods import METHODS, methods_for, suiting
+from invlib.solvers.methods import FAMILIES, METHODS, methods_for, suiting
 from pages.ui import pixels, series
 from pages.ui.pixels import Tile
 from pages.ui.stage import Request
@@ -68,9 +68,13 @@ def show(request: Request, words: str = ABOUT) -> None:
     chart.show(pairs, (request, tuple(chosen)), ready=ready and bool(chosen))
 
 
-def offered(task: str) -> list[str]:
-    """The methods that suit a task and that this installation can run: BM3D is an extra, because of its licence."""
-    return [name for name, method in suiting("remove-noise", task).items() if method.installed]
+def offered(task: str, *, small: bool = True) -> list[str]:
+    """The methods that suit a task and that this installation can run: BM3D is an extra, because of its licence.
+
+    Flows and GANs are for `small` pictures only.
+    """
+    methods = suiting("remove-noise", task).items()
+    return [name for name, each in methods if each.installed and (small or each.prior not in FAMILIES)]
 
 
 def about(done: Series, asked: Asked) -> str:
@@ -105,10 +109,13 @@ def show_sweep(request: Request) -> None:
         return
     knob, xs = problem.kind.swept
     axis, words = AXES[knob if problem.task != "digits" else "digits"]
-    others = [name for name in offered(problem.task) if name in SWEPT]
-    series.heading(f"How good is the answer as {words}? A run of MAP for each value, and of the methods that you add.")
+    first = next(iter(methods_for(problem)))
+    others = [name for name in methods_for(problem) if name in SWEPT and METHODS["remove-noise"][name].installed]
+    series.heading(
+        f"How good is the answer as {words}? A run of {title(first)} for each value, and of the methods that you add."
+    )
     added = st.pills("Add methods", others, selection_mode="multi", format_func=title, key=f"swept {problem.task}")
-    methods = ("map", *added)
+    methods = (first, *added)
     titles = tuple(title(name) for name in methods)
     sweep = series.Sweep(request.key, axis, xs, titles, INPUT, tick)
     sweep.show([(partial(at, problem, x), request.compared[name]) for x in xs for name in methods])

@@ -15,6 +15,7 @@ import torch
 
 from invlib.images import contact_sheet, to_uint8
 from invlib.metrics import expected_spread_skill, farthest_first
+from invlib.problems.structured import TASKS
 from invlib.runs import Frame, Run
 from invlib.solvers.methods import METHODS
 from pages.ui import pixels, plots
@@ -121,13 +122,19 @@ def scores(run: Run) -> None:
 def noise(run: Run) -> None:
     """Show the noise that was found, the noise that was there, and where the picture is wrong."""
     assert run.noise_found is not None
-    with st.grid(3, min_column_width=90, gap="small") as grid:
+    several = len(run.samples) > 1 and run.parameters["method"] == "pair"
+    with st.grid(2 if several else 3, min_column_width=90, gap="small") as grid:
         pixels.show(run.noise_found, caption="Noise found", alt="The noise that was found")
         if run.noise_true is not None:
             pixels.show(run.noise_true, caption="Noise put in", alt="The noise that was put in")
         if run.error is not None:
             with grid.cell():
                 magnitudes(run.error, run.top, "Error", "the distance from the original")
+        if several:
+            with grid.cell():
+                # The samples of picture and noise differ by the same amount, because their sum was measured.
+                top = run.top * TASKS[run.parameters["task"]].factor
+                magnitudes(run.std, top, "Standard deviation of the noise", "high where it is uncertain")
     st.caption(f"Noise of −{run.noise_top:.2g} is black, none is grey, and {run.noise_top:.2g} white.")
 
 

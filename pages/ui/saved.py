@@ -33,12 +33,19 @@ SCRIBBLES: dict[str, list[Stroke]] = {
         {"points": [[18, 58], [48, 40], [42, 87], [80, 43], [77, 100], [112, 55], [107, 110], [143, 73]], "brush": 5},
         {"points": [[25, 125], [58, 117], [92, 132], [133, 122]], "brush": 5},
     ],
+    "photograph": [
+        {
+            "points": [[30, 160], [90, 90], [80, 185], [145, 80], [135, 190], [190, 95], [185, 185], [230, 140]],
+            "brush": 5,
+        },
+        {"points": [[55, 225], [110, 212], [170, 230], [215, 215]], "brush": 5},
+    ],
     "structured-noise": [
         {"points": [[8, 40], [22, 22], [20, 46], [36, 20], [34, 48], [48, 24], [46, 46], [58, 34]], "brush": 2},
         {"points": [[14, 56], [28, 53], [42, 58], [54, 54]], "brush": 2},
     ],
 }
-"""Damage for a picture of 160 pixels, and a scribble for one of 64."""
+"""Damage for a picture of 160 pixels, and scribbles for one of 256 and one of 64."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,8 @@ def problem(key: str) -> Problem:
     kind = structured.TASKS[task].pictures
     picture = examples.subject(kind, next(iter(examples.SUBJECTS[kind])))
     knobs = {}
-    if task == structured.SCRIBBLE:
-        knobs = {"strokes": drawing(rasterise(SCRIBBLES["structured-noise"], *picture.image.shape[:1:-1]))}
+    if task in structured.DRAWN:
+        knobs = {"strokes": drawing(rasterise(SCRIBBLES["structured-noise"], *picture.image.shape[:1:-1]), task)}
     return structured.pose(task, picture, knobs)
 
 
@@ -93,7 +100,8 @@ def chosen(key: str) -> Settings:
     """The settings of the saved run of a task, which are our defaults."""
     if key == SAMPLING:
         return sampling.example()[1]
-    return settings(problem(key), samples=EXAMPLES[key].samples if key in EXAMPLES else 1)
+    samples = 4 if key == key_of("remove-noise", structured.STROKES) else 1
+    return settings(problem(key), samples=EXAMPLES[key].samples if key in EXAMPLES else samples)
 
 
 def folder_of(key: str) -> Path:

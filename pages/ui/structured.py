@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import torch
 
 from invlib.images import to_uint8
-from invlib.problems.structured import StructuredProblem
+from invlib.problems.structured import PINK, SCRIBBLE, STROKES, StructuredProblem
 from invlib.runs import method_of
 from invlib.scores import compare
-from pages.ui import plots
+from pages.ui import linear, plots
 from pages.ui.pixels import Tile, group
 
 if TYPE_CHECKING:
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 UNIT = "step"
 """The unit in which a run's progress is counted."""
 
-PEN = "#ff2d87"
+PEN = "#" + "".join(f"{round(255 * level):02x}" for level in PINK)
 """The colour of a scribble."""
 
+HALF = 0.5
+"""How opaque a scribble is whose place has to be found."""
 
-def drawing(strokes: np.ndarray) -> torch.Tensor:
-    """A drawing (4, H, W) of strokes (H, W) in the colour of the pen."""
-    colour = torch.tensor([int(PEN[index : index + 2], 16) / 255 for index in (1, 3, 5)])
-    opacity = torch.from_numpy(strokes).float()[None]
-    return torch.cat([colour.view(3, 1, 1).expand(3, *strokes.shape), opacity])
+
+def drawing(strokes: np.ndarray, task: str = SCRIBBLE) -> torch.Tensor:
+    """A drawing (4, H, W) of strokes (H, W) in the colour of the pen, as opaque as a task has them."""
+    opacity = (HALF if task == STROKES else 1.0) * torch.from_numpy(strokes).float()[None]
+    return torch.cat([torch.tensor(PINK).view(3, 1, 1).expand(3, *strokes.shape), opacity])
 
 
 def input_psnr(problem: StructuredProblem) -> float:
@@ -77,6 +79,12 @@ def answer(
 
 def curve(request: Request, history: Mapping[str, Any], done: bool) -> tuple[go.Figure, str]:
     """The figure of the log-densities of the noise and of the picture, found and true, and its alternative text."""
+    if (
+        "predicted" in history
+        if done
+        else method_of(request.problem, request.settings).forecast(request.settings.values)
+    ):
+        return linear.curve(request, history, done)
     problem, steps = request.problem, len(history.get("evaluations", []))
     if not done:
         steps = method_of(problem, request.settings).length(request.settings.values)
