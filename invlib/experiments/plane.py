@@ -25,8 +25,8 @@ from invlib.solvers.streams import Streams
 SHAPE = (1, 16, 16)
 """The pictures. Their first two numbers are the point in the plane, and all others are ½."""
 
-SETTINGS = Ascent(h0=0.05, beta=0.1, sigma_0=0.4)
-"""The start reaches a little beyond the curve. With less noise, from a larger β, more samples stop off it on a line."""
+SETTINGS = Ascent(h0=0.05, beta=0.3, sigma_0=0.3)
+"""The start reaches a little beyond the curve. A smaller β is less likely to stop on a line off the curve."""
 
 Line = tuple[float, float]
 """A line in the plane: the angle of its normal w in degrees, and its distance w·(x - c) from the centre c = (½, ½)."""

@@ -16,18 +16,20 @@ PITCH = 0.08
 """The distance of neighbouring arrows."""
 
 LEAD = """
-**The same in a plane.** Here all pictures that there are lie on a spiral, and so the denoiser is known exactly. The
-arrows show where it would go from each place, as far as it can tell at the noise level of the moment.
+**The same in a plane.** Suppose that all pictures lie on a spiral: then the denoiser is known exactly. The arrows show
+$d$ from each place, at the noise level of the moment. Long ones are cut short.
 """
-MEASURED = "What was measured is that the answer lies on the dotted line."
+MEASURED = "What was measured says that the answer lies on the dotted line."
 CAPTION = """
-The orange path is one ascent; click on the plane to start it elsewhere. The blue dots are {count} other samples, from
-noise of their own, at the same step. At σ = {sigma:.2g} the arrows see the spiral blurred by as much: at first they
-point at the whole of it, at last at its nearest arm. Two numbers could not tell how noisy they are, so these are the
-first two of {numbers}; the others hold only noise, as most of the dimensions of a picture do.
+The orange path is one ascent: click on the plane to start it elsewhere. The blue dots are {count} other samples at the
+same step, each from noise of its own. At σ = {sigma:.2g} the denoiser sees the spiral blurred by as much: at first the
+arrows point at the whole of it, at last at the nearest arm. Two numbers alone would not tell how noisy they are. So
+these are the first two of a picture of {numbers} numbers, and the others hold only noise, as most dimensions of a
+picture do.
 """
-STUCK = "Some samples stop where the line comes close to the spiral but does not cross it. With a smaller β fewer do."
+STUCK = "Some samples stop where the line comes close to the spiral but does not cross it; with a smaller β fewer do."
 
+BETAS = (0.03, 0.1, 0.3, 1.0)
 STARTS = {"plane x": 0.1, "plane y": 0.9}
 CHART = "plane"
 
@@ -53,15 +55,15 @@ def show(*, measured: bool) -> None:
         )
         line = None
         if measured:
-            angle = st.slider("Direction of the line", -90, 90, 20, 5, format="%d°", key="plane angle")
-            line = float(90 + angle), st.slider("Distance of the line", -0.4, 0.4, 0.1, 0.05, key="plane distance")
+            angle = st.slider("Direction of the line", -90, 90, -60, 5, format="%d°", key="plane angle")
+            line = float(90 + angle), st.slider("Distance of the line", -0.4, 0.4, 0.0, 0.05, key="plane distance")
         across, up = (
             st.slider(label, 0.0, 1.0, step=0.02, key=key)
             for label, key in zip(("Start, across", "Start, up"), STARTS, strict=True)
         )
         beta = st.select_slider(
             "Noise control β",
-            (0.03, 0.1, 0.3, 1.0),
+            BETAS,
             plane.SETTINGS.beta,
             key="plane beta",
             help="With 1 no noise is added on the way, and the path is smooth. Smaller values add more.",
@@ -81,7 +83,9 @@ def show(*, measured: bool) -> None:
             ),
         )
     curve = plots.noise_levels(range(1, len(sigma) + 1), sigma, done.predicted, 200)
-    st.plotly_chart(curve, key="plane sigma", config=plots.CONFIG, alt=f"The noise level has fallen to {sigma[-1]:.2g}.")
+    st.plotly_chart(
+        curve, key="plane sigma", config=plots.CONFIG, alt=f"The noise level has fallen to {sigma[-1]:.2g}."
+    )
     words = CAPTION.format(count=done.places.shape[1] - 1, sigma=sigma[-1], numbers=math.prod(plane.SHAPE))
     st.caption(f"{words} {STUCK if measured else ''}")
 
@@ -109,17 +113,21 @@ def figure(done: plane.Walk, line: plane.Line | None, step: int, sigma: float) -
     add(arrows, "denoiser", "lines+markers", line=grey, marker=marker, hoverinfo="none", opacity=0.7)
     add(plane.spiral(), "likely", "lines", line={"color": green, "width": 4})
     if line is not None:
-        normal = torch.tensor([math.cos(math.radians(line[0])), math.sin(math.radians(line[0]))])
+        normal = plane.measured(line)[0].matrix[:2, 0]
         along = torch.tensor([[-2.0], [2.0]]) * torch.stack([-normal[1], normal[0]])
         add(0.5 + line[1] * normal + along, "measured", "lines", line={"color": purple, "width": 2, "dash": "dot"})
     add(done.places[step, 1:], "samples", "markers", marker={"color": blue, "size": 6, "line_width": 0})
     path = done.places[: step + 1, 0]
-    ends = {"size": [0] * len(path), "symbol": ["circle-open"] + ["circle"] * step, "color": orange}
-    ends["size"][0], ends["size"][-1] = 13, 9 if step else 13
-    add(path, "path", "lines+markers", line={"color": orange, "width": 2}, marker=ends)
+    ends = {
+        "size": [14, *[0] * (step - 1), 10][: step + 1],
+        "symbol": ["circle-open", *["circle"] * step],
+        "opacity": 1,
+    }
+    thick = {"color": orange, "width": 2}
+    add(path, "path", "lines+markers", line=thick, marker={**ends, "opacity": 1, "color": orange, "line": thick})
     drawn.update_traces(unselected_marker_opacity=1)
-    x, y = ({"range": [-0.04, 1.04], "showticklabels": False, "showgrid": False, "zeroline": False} for _ in range(2))
-    return plots.frame(drawn, 460, x, y | {"scaleanchor": "x", "constrain": "domain"}, "closest")
+    x = {"range": [-0.05, 1.05], "constrain": "domain", "showticklabels": False, "showgrid": False, "zeroline": False}
+    return plots.frame(drawn, 400, x, x | {"scaleanchor": "x", "constraintoward": "top"}, "closest")
 
 
 def field(line: plane.Line | None, sigma: float) -> torch.Tensor:

@@ -65,11 +65,11 @@ def fold(measurement: str = "") -> None:
     # As a fragment, it alone is drawn again when the visitor opens it, and what takes time is drawn only then.
     with st.expander("What is happening here", icon=":material/school:", key="explained", on_change="rerun") as opened:
         st.markdown(IDEA + (MEASURED if measurement else FREE) + REST)
+        if opened.open:
+            plane.show(measured=bool(measurement))
         if measurement:
             st.markdown(f"{FAST}\n\n**Here**, {measurement}")
         st.markdown(SLIDERS)
-        if opened.open:
-            plane.show(measured=bool(measurement))
         st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1} and Figure 7.")
 
 
