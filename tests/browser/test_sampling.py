@@ -78,17 +78,3 @@ def test_the_same_noise_under_different_betas(open_page: Callable[..., Any], scr
     page.get_by_alt_text("A sample with β = 1").wait_for()
     wait_until_complete(page)
     shoot(page, screenshots, "sampling-betas", whole=True)
-
-
-def test_a_click_on_the_plane_starts_the_ascent_there(open_page: Callable[..., Any]) -> None:
-    page = open_page("sampling")
-    wait_until_complete(page)
-    page.get_by_text("What is happening here").click()
-    plane = page.get_by_role("img", name=re.compile("A plane with a spiral"))
-    expect(plane).to_have_accessible_name(re.compile(re.escape("from (0.10, 0.90)")))
-    # On the arrow below the middle of the right half.
-    area = plane.locator(".nsewdrag").first
-    area.wait_for()
-    box = area.bounding_box()
-    area.click(position={"x": 0.77 * box["width"], "y": 0.75 * box["height"]})
-    expect(plane).to_have_accessible_name(re.compile(r"from \(0\.[78]., 0\.[23]"))
