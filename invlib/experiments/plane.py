@@ -122,7 +122,7 @@ class Walk:
 
 
 def walk(
-    point: Sequence[float], line: Line | None = None, settings: Ascent = SETTINGS, *, count: int = 60, seed: int = 0
+    point: Sequence[float], line: Line | None = None, settings: Ascent = SETTINGS, *, count: int = 40, seed: int = 0
 ) -> Walk:
     """Draw `count` samples by `ascend`, the first of which starts at a point of the plane.
 

@@ -29,7 +29,7 @@ picture do.
 """
 STUCK = "Some samples stop where the line comes close to the spiral but does not cross it; with a smaller β fewer do."
 
-BETAS = (0.03, 0.1, 0.3, 1.0)
+BETAS = (0.1, 0.2, 0.3, 0.5, 1.0)
 STARTS = {"plane x": 0.1, "plane y": 0.9}
 CHART = "plane"
 
