@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.ui import plane
+
 PAPER = "[Kadkhodaie & Simoncelli (2021)](https://arxiv.org/abs/2007.13640)"
 
 IDEA = r"""
@@ -57,14 +59,18 @@ SLIDERS = r"""
 """
 
 
+@st.fragment
 def fold(measurement: str = "") -> None:
     """Show the first paper's explanation, folded away. `measurement` says what M is, if anything is measured."""
-    with st.expander("What is happening here", icon=":material/school:"):
+    # As a fragment, it alone is drawn again when the visitor opens it, and what takes time is drawn only then.
+    with st.expander("What is happening here", icon=":material/school:", key="explained", on_change="rerun") as opened:
         st.markdown(IDEA + (MEASURED if measurement else FREE) + REST)
+        if opened.open:
+            plane.show(measured=bool(measurement))
         if measurement:
             st.markdown(f"{FAST}\n\n**Here**, {measurement}")
         st.markdown(SLIDERS)
-        st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1}.")
+        st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1} and Figure 7.")
 
 
 DENOISING = r"""

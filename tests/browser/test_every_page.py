@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,18 @@ def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path | None
     examine(page, screenshots, name or "super_resolution")
     page.get_by_text("What is happening here").click()
     page.get_by_text("Source: ").first.wait_for()
+    if name == "sampling":
+        click_on_the_plane(page)
     shoot(page, screenshots, f"{name or 'super_resolution'}-explained")
+
+
+def click_on_the_plane(page: Any) -> None:
+    """Start the ascent of the explanation elsewhere: at the end of an arrow, which are 0.08 apart and begin at 0.02."""
+    page.get_by_label(re.compile(r"A plane with a spiral\. The path leads from \(0\.10, 0\.90\)")).wait_for()
+    plane = page.locator(".st-key-plane .nsewdrag")
+    box = plane.bounding_box()  # from -0.05 to 1.05
+    plane.click(position={"x": (0.74 + 0.05) / 1.1 * box["width"], "y": (1.05 - 0.26) / 1.1 * box["height"]})
+    page.get_by_label(re.compile(r"from \(0\.74, 0\.26\)")).wait_for()
 
 
 def test_a_link_to_a_page_is_the_first_thing_that_a_server_is_asked_for(chromium: Any, unvisited_app: str) -> None:
