@@ -24,6 +24,7 @@ from invlib.problems.operators import (
     LowPass,
     Mask,
     StructuredRows,
+    Sum,
     gaussian_kernel,
     motion_kernel,
 )
@@ -37,6 +38,10 @@ def block_average(shape: Shape, factor: int) -> BlockAverage:
     """Build the operator for an image whose sides are `factor` times as long, and so are multiples of it."""
     channels, height, width = shape
     return BlockAverage((channels, factor * height, factor * width), factor)
+
+
+def sum_of_two(shape: Shape, factor: float = 1.0) -> Sum:
+    return Sum(shape, factor)
 
 
 def missing_block(shape: Shape) -> Mask:
@@ -57,6 +62,8 @@ def downsampling(shape: Shape, factor: int, way: str) -> Downsampling:
 
 OPERATORS: dict[str, Callable[[Shape], LinearOperator]] = {
     "identity": Identity,
+    "sum": sum_of_two,
+    "faint sum": partial(sum_of_two, factor=0.5),
     **{f"{way} {factor}": partial(downsampling, factor=factor, way=way) for way in WAYS for factor in (2, 3)},
     "block average 2": partial(block_average, factor=2),
     "block average 3": partial(block_average, factor=3),

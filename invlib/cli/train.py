@@ -34,9 +34,7 @@ OPTIMIZER = {"choices": ("adamw", "muon")}
 def add_to(commands: Commands) -> None:
     trainings = add_group(commands, "train", "train a prior")
     command = add(trainings, "denoiser", train_denoiser, "train a blind denoiser; run again to go on after a stop")
-    add_files(
-        command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces; strokes to draw them"
-    )
+    add_files(command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces")
     uniform = "of the noise levels, uniform on [0, 1]; the others are log-uniform (default %(default)s)"
     blocks = "BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
     add_recipe(
@@ -50,6 +48,7 @@ def add_to(commands: Commands) -> None:
         blocks={"type": int, "nargs": "+", "help": blocks},
         width={"type": int, "nargs": "+", "help": "BFUNet: channels at each scale (default 64 128 256)"},
         told={"action": "store_true", "help": "BFUNet: tell the network what was measured, by random measurements"},
+        strokes={"action": "store_true", "help": "the noise is strokes of a pen over the pictures, not white"},
         folded={"action": "store_true", "help": "end a run of BFCNN: --start from its folded checkpoint"},
     )
     start = "start from this checkpoint (colour or grey) instead of random weights"

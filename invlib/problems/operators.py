@@ -176,9 +176,11 @@ class Sum(LinearOperator):
         return torch.cat([self.factor * m, m], 1) / self.scale
 
     def view(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
         return self.scale * m
 
     def from_view(self, picture: Tensor) -> Tensor:
+        self.check_measurements(picture)
         return picture / self.scale
 
     def noise_levels(self, level: float) -> Tensor:

@@ -22,12 +22,9 @@ from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mas
 from invlib.training.data import Crops, load_training_set
 from invlib.training.measurements import draw_operator
 from invlib.training.run import Optimisation, Progress, Training, begin
-from invlib.training.strokes import Strokes
+from invlib.training.strokes import scribble_over
 
 VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
-
-STROKES = Path("strokes")
-"""The name of the training set that is drawn and not read."""
 
 GROUP = 4
 """How many crops share a measurement."""
@@ -50,6 +47,7 @@ class Recipe(Optimisation):
     sigma_min, uniform : the share `uniform` of the noise levels is uniform on [0, 1], and the rest is log-uniform from
         `sigma_min` to 1, so that training sees low levels, where pictures become sharp, as often as high ones.
     told : tell the network what was measured: each group of four crops has a random measurement of its own.
+    strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.
     """
@@ -62,6 +60,7 @@ class Recipe(Optimisation):
     sigma_min: float = 0.005
     uniform: float = 0.5
     told: bool = False
+    strokes: bool = False
     folded: bool = False
 
     def build(self) -> Denoiser:
@@ -109,10 +108,12 @@ class Noisy(NamedTuple):
         return error.square().mean((1, 2, 3)) / (torch.minimum(self.sigma, bound) + 0.02)
 
 
-def noisy_batch(crops: Crops | Strokes, recipe: Recipe, step: int) -> list[Noisy]:
+def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> list[Noisy]:
     """The noisy crops of a step, in groups that share what was measured."""
     x = crops.batch(step, recipe.batch)
     generator = recipe.random(step, x.device)
+    if recipe.strokes:
+        return [scribbled(x, recipe, step, generator)]
     sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator)
     white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     if not recipe.told:
@@ -121,6 +122,16 @@ def noisy_batch(crops: Crops | Strokes, recipe: Recipe, step: int) -> list[Noisy
     # One half of the levels is uniform and the other log-uniform, so groups take every so many crops.
     groups = [torch.arange(first, len(x), -(-len(x) // GROUP)) for first in range(-(-len(x) // GROUP))]
     return [told_noise(x[group], white[group], sigma[group], random, generator) for group in groups]
+
+
+def scribbled(x: Tensor, recipe: Recipe, step: int, generator: torch.Generator) -> Noisy:
+    """Crops under strokes. Faint white noise is on them as well, which the network leaves as it is."""
+    added = scribble_over(x, np.random.default_rng((recipe.seed, step, 2)))
+    faint = 0.03 * torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
+    y = x + added + faint * torch.randn(x.shape, generator=generator, device=x.device)
+    strength = added.square().mean((1, 2, 3)).sqrt()
+    exact = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    return Noisy(y.contiguous(memory_format=torch.channels_last), added, strength, None, exact)
 
 
 def without_measurements(x: Tensor, white: Tensor, sigma: Tensor) -> Noisy:
@@ -207,6 +218,21 @@ def validate(net: Denoiser, pictures: list[Tensor], device: torch.device, limit:
     return quality | {"validation_told": validate_told(net, pictures, device)} if net.told else quality
 
 
+@torch.inference_mode()
+def validate_strokes(net: Denoiser, pictures: list[Tensor], device: torch.device, side: int = 128) -> dict[str, Any]:
+    """Mean PSNR in dB of the middle of each picture under strokes, and of what is left when they are taken off."""
+    before, after = [], []
+    for index, picture in enumerate(pictures):
+        top, left = ((length - min(side, length)) // 2 for length in picture.shape[-2:])
+        x = picture[None, :, top : top + side, left : left + side].to(device).float() / 255
+        added = scribble_over(x, np.random.default_rng(index))
+        with runtime.autocast(device):
+            error = net(x + added) - added
+        before.append(-10 * math.log10(max(added.square().mean().item(), 1e-6)))
+        after.append(-10 * math.log10(max(error.square().mean().item(), 1e-6)))
+    return {"validation_strokes": [round(sum(each) / len(each), 3) for each in (before, after)]}
+
+
 MEASUREMENTS = {
     "blocks 4": lambda shape: BlockAverage(shape, 4),
     "low-pass 10 %": lambda shape: LowPass(shape, 0.1),
@@ -259,8 +285,7 @@ def train(
     Parameters
     ----------
     recipe : what to train.
-    data : folder of photographs, or of MNIST's idx files, or zip file of CelebA's aligned faces. `STROKES` stands for
-        drawings of `strokes.draw_added`.
+    data : folder of photographs, or of MNIST's idx files, or zip file of CelebA's aligned faces.
     state_file, save_every : everything is saved in this file every `save_every` seconds and at the end. A run whose
         state file exists goes on from it.
     source : start from the weights of this network instead of random ones.
@@ -273,13 +298,8 @@ def train(
     ValueError : if the state file belongs to another recipe, or the data cannot be used.
     """
     device = begin(recipe)
-    crops: Crops | Strokes
-    if data == STROKES:
-        crops = Strokes(recipe.channels, recipe.crop, recipe.seed, device)
-        validation = list(255 * Strokes(recipe.channels, 128, 2**32, torch.device("cpu")).batch(0, 64))
-    else:
-        pictures, validation, augment = load_training_set(data, recipe.channels)
-        crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
+    pictures, validation, augment = load_training_set(data, recipe.channels)
+    crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
     if source is not None:
         warm_start(net, source, noisy_batch(crops, recipe, 0)[0].y.cpu())
@@ -287,21 +307,22 @@ def train(
     average = recipe.build().to(device).eval()
     training = Training(recipe, state_file, save_every, net, average)
     forward = torch.compile(net) if compiled else net
+    judge = validate_strokes if recipe.strokes else validate
 
     if training.done == recipe.steps:
-        yield training.progress({}, validate(average, validation, device))
+        yield training.progress({}, judge(average, validation, device))
     for step in range(training.done, recipe.steps):
         loss = torch.cat([noisy.loss(forward) for noisy in noisy_batch(crops, recipe, step)]).mean()
         changed = training.descend(loss, clip=1.0)
         quality = None
         if training.measures(validate_every):
             calibrate(average, crops, recipe)
-            quality = validate(average, validation, device)
+            quality = judge(average, validation, device)
         yield training.finish({"loss": loss.item()}, changed, quality)
 
 
 @torch.no_grad()
-def calibrate(average: Denoiser, crops: Crops | Strokes, recipe: Recipe, batches: int = 30) -> None:
+def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30) -> None:
     """Measure the standard deviations of BF-CNN afresh for averaged weights.
 
     A network with averaged weights responds less than the networks it averages, so the average of their standard
