@@ -40,7 +40,7 @@ from invlib.problems.operators import (
 )
 from invlib.problems.prior import PriorProblem
 from invlib.problems.spec import ImageShape, Knob, Problem, flag, knobs_of
-from invlib.problems.structured import IMAGE_SHAPES, SCRIBBLE, STROKES, MeasurementModel, StructuredProblem
+from invlib.problems.structured import DRAWN, IMAGE_SHAPES, SCRIBBLE, STROKES, MeasurementModel, StructuredProblem
 from invlib.runtime import Batched, default_device, on
 from invlib.solvers import baselines, inversion
 from invlib.solvers.deep_baselines import deep_image_prior, deep_red
@@ -50,6 +50,7 @@ from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule
+from invlib.solvers.scribbles import find_strokes, fit_strokes, wash
 from invlib.solvers.streams import Streams, quarter_turn
 
 Settings = Mapping[str, Any]
@@ -483,9 +484,10 @@ DEEP = {"steps": 2000, "width": DEEP_WIDTH, "learning_rate": 0.01}
 
 
 def separation(model: MeasurementModel, y: Tensor, prior: Denoiser) -> Posterior:
-    """What the samplers need to know of a·x + δ, where the prior of pictures is a denoiser, and that of δ is another.
+    """What the samplers need to know of a·x + δ, where the prior of pictures is a denoiser.
 
-    Gaussian noise needs no second denoiser: it is that of the measurements, with one level for each.
+    Gaussian noise needs no prior of its own: it is that of the measurements, with one level for each. Digits have a
+    denoiser of their own.
 
     Parameters
     ----------
@@ -497,43 +499,60 @@ def separation(model: MeasurementModel, y: Tensor, prior: Denoiser) -> Posterior
     if factor is None:
         raise ValueError("two priors separate pictures, and these measurements are none: choose another method")
     if isinstance(noise, Gaussian):
-        level = (noise.std / factor).expand(shape)
-        return Posterior(prior, Identity(shape), (y - noise.mean) / factor, level)
-    operator = Sum(shape, factor)
-    added: Denoiser
-    if isinstance(noise, PastedDigits):
-        added = Placed(load_prior("bf-cnn-mnist", Denoiser), shape[0], (noise.height, noise.width), noise.places)
-    else:
-        added = load_prior(STROKE_PRIORS[shape[0]], Denoiser)
+        return Posterior(prior, Identity(shape), (y - noise.mean) / factor, (noise.std / factor).expand(shape))
+    assert isinstance(noise, PastedDigits)
+    operator, digit = Sum(shape, factor), load_prior("bf-cnn-mnist", Denoiser)
+    added = Placed(digit, shape[0], (noise.height, noise.width), noise.places)
     faint = operator.noise_levels(FAINT).expand(shape)
     return Posterior(SideBySide(prior, added).eval(), operator, operator.from_view(y), faint)
 
 
-STROKE_PRIORS = {3: "bf-strokes-color", 1: "bf-strokes-gray"}
-"""Channels of a picture -> the prior of strokes over it."""
-
 FAINT = 0.01
 """The standard deviation of the white noise that measurements have besides digits or strokes."""
+
+STROKES_PRIOR = "bf-strokes"
+"""A denoiser of colour pictures whose noise is strokes of a pen."""
+
+
+def without_strokes(y: Tensor, prior: Denoiser, where: Tensor | None) -> tuple[Posterior, bool]:
+    """What the samplers need to know of a picture y (1, C, H, W) under strokes, and whether there are any.
+
+    The strokes are where the (H, W) mask `where` is True; if it is None they are found.
+    """
+    colour = y.expand(1, 3, *y.shape[2:])  # a grey picture is one of equal colours
+    added = Batched(Tiled(load_prior(STROKES_PRIOR, Denoiser)))(colour).to(y.device)
+    added = added if y.shape[1] == 3 else added.mean(1, keepdim=True)
+    where = find_strokes(added) if where is None else where
+    washed, level = wash(y, where, fit_strokes(y, y - added, where), FAINT)
+    shape = (y.shape[1], y.shape[2], y.shape[3])
+    return Posterior(prior, Identity(shape), washed, level[0]), bool(where.any())
 
 
 def run_pair(
     problem: StructuredProblem, prior: Denoiser, settings: Settings, count: int, seed: int
 ) -> Iterator[Estimate]:
     model, y = problem.build()
-    posterior = separation(model, y, prior)
+    found = True
+    if problem.task in DRAWN:
+        where = problem.knobs["strokes"][3] > 0 if problem.task == SCRIBBLE else None
+        posterior, found = without_strokes(y, prior, where)
+    else:
+        posterior = separation(model, y, prior)
     assert posterior.operator is not None
     states = sample_fast(posterior, Schedule(**settings), count=count, seed=seed)
-    return from_states(states, posterior.operator.crop)
+    for estimate in from_states(states, posterior.operator.crop):
+        ended = estimate.outcome is not None and not found
+        yield replace(estimate, outcome="finished: no strokes were found") if ended else estimate
 
 
 def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str, Any]:
     """The schedule for two priors, or for one where the noise is Gaussian, as in denoising."""
     task = problem if isinstance(problem, str) else problem.task
     correlation = 0.0 if count == 1 else Schedule.correlation
-    if task in ("digits", STROKES):
+    if task == "digits":
         return asdict(Schedule(40, sigma_0=0.5, correlation=correlation))
-    if task == SCRIBBLE:
-        return asdict(Schedule(60, correlation=correlation / 2, derivative_above=1.0))
+    if task in DRAWN:
+        return asdict(Schedule(20, sigma_0=0.5, correlation=correlation / 2))
     return asdict(Schedule(12, sigma_0=0.3, correlation=correlation))
 
 

@@ -12,7 +12,7 @@ from invlib.checks import SEEDS
 from invlib.priors import checkpoints
 from invlib.problems.spec import Knob, Problem
 from invlib.runs import Settings
-from invlib.solvers.methods import STROKE_PRIORS, Method, default_prior, find
+from invlib.solvers.methods import STROKES_PRIOR, Method, default_prior, find
 from pages.ui import address
 from pages.ui.address import Value
 
@@ -231,6 +231,6 @@ def priors(channels: int) -> dict[str, str]:
     titles = {
         name: entry.title
         for name, entry in checkpoints.registry().items()
-        if name not in STROKE_PRIORS.values() and checkpoints.describe(name).arguments.get("channels") == channels
+        if name != STROKES_PRIOR and checkpoints.describe(name).arguments.get("channels") == channels
     }
     return {name: titles[name] for name in sorted(titles, key=lambda name: name != default_prior(channels))}

@@ -1,0 +1,95 @@
+"""Scribbles: where they are, of which colour and how opaque, and the picture below as far as it shines through.
+
+A stroke of colour c and opacity α turns a picture x into (1 - α) x + α c. Where it is, one evaluation of a denoiser
+says that was trained on strokes instead of white noise. Colour and opacity follow from a first estimate of the picture.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skimage.filters import apply_hysteresis_threshold
+from skimage.measure import label
+from torch import Tensor
+from torch.nn import functional as F
+
+SEEN, SURE = 0.03, 0.1
+"""How much strokes change a pixel, root mean square over colours: where a stroke may be, and where one surely is."""
+
+OPAQUE = 0.12
+"""The least part of a picture that has to shine through for it to be used."""
+
+FEWEST = 12
+"""How many pixels tell the colour and the opacity of a stroke, and how many a stroke has at least."""
+
+
+def find_strokes(added: Tensor) -> Tensor:
+    """Where strokes are, from an estimate (1, C, H, W) of what they add: (H, W) bool.
+
+    A stroke is surely somewhere, has `FEWEST` pixels or more, and reaches as far as it can be seen.
+
+    >>> added = torch.zeros(1, 3, 16, 16)
+    >>> added[..., 4:7, 2:12] = 0.3
+    >>> int(find_strokes(added).sum())
+    30
+    """
+    change = added[0].square().mean(0).sqrt().cpu().numpy()
+    parts = label(apply_hysteresis_threshold(change, SEEN, SURE), connectivity=2)
+    sizes = np.bincount(parts.ravel())
+    return torch.from_numpy((sizes >= FEWEST)[parts] & (parts > 0))
+
+
+class Stroke(NamedTuple):
+    """Where a stroke is (H, W), 1 - α, and α c (C,)."""
+
+    where: Tensor
+    kept: float
+    added: Tensor
+
+
+def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor) -> list[Stroke]:
+    """Opacity and colour of every connected part of strokes, by least squares of y on an estimate of the picture.
+
+    Parameters
+    ----------
+    y, x_hat : the picture under the strokes, and an estimate of it without, (1, C, H, W).
+    where : where the strokes are, (H, W) bool.
+    """
+    parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
+    # Along the edges the estimate is best: the picture goes on beside the stroke.
+    edge = F.max_pool2d((~where)[None, None].float(), 5, 1, 2)[0, 0] > 0
+    strokes = []
+    for index in range(1, int(parts.max()) + 1):
+        part = parts == index
+        fitted = part & edge
+        if int(fitted.sum()) < FEWEST:
+            continue
+        below, above = x_hat[0, :, fitted], y[0, :, fitted]
+        centred = below - below.mean(1, keepdim=True)
+        slope = float((centred * (above - above.mean(1, keepdim=True))).sum() / centred.square().sum().clamp_min(1e-9))
+        kept = min(max(slope, 0.0), 0.95)
+        strokes.append(Stroke(part, kept, above.mean(1) - kept * below.mean(1)))
+    return strokes
+
+
+def wash(y: Tensor, where: Tensor, strokes: list[Stroke], faint: float) -> tuple[Tensor, Tensor]:
+    """The picture without its strokes, and the standard deviation of the noise that it then has, (1, C, H, W) each.
+
+    Parameters
+    ----------
+    y, where : as in `fit_strokes`.
+    strokes : what was found of them; those that are missing hide what is below.
+    faint : the noise level beside the strokes.
+    """
+    washed, level = y.clone(), torch.full_like(y, faint).masked_fill(where, 1.0)
+    # At the edges a pen covers pixels in part.
+    inside = -F.max_pool2d(-where[None, None].float(), 3, 1, 1)[0, 0] > 0
+    for stroke in strokes:
+        if stroke.kept > OPAQUE:
+            area = stroke.where
+            washed[0, :, area] = ((y[0, :, area] - stroke.added[:, None]) / stroke.kept).clamp(-0.2, 1.2)
+            level[0, :, area] = 4 * faint / stroke.kept
+            level[0, :, area & inside] = 2 * faint / stroke.kept
+    return washed, level
