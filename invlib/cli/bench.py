@@ -7,6 +7,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from invlib import images, runs, scores
 from invlib.cli import remove_noise, restore
@@ -22,6 +25,7 @@ from invlib.cli.talk import (
     show_count,
     watch,
 )
+from invlib.examples import SUBJECTS, subject
 from invlib.experiments import rows as results
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
@@ -31,7 +35,6 @@ from invlib.experiments.tables import TABLES
 from invlib.priors import checkpoints
 from invlib.problems import linear, structured
 from invlib.problems.spec import flag
-from invlib.solvers.inversion import Iterate
 from invlib.solvers.methods import METHODS, suiting
 
 
@@ -53,11 +56,14 @@ def add_to(commands: Commands) -> None:
         "compare methods on the pictures of a folder: PSNR over all channels, SSIM, seconds for each picture",
     )
     command.add_argument("--task", choices=remove_noise.NOISES, required=True)
-    command.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="folder of pictures; for one-bit, of MNIST's idx files (the test split)",
+    source = command.add_mutually_exclusive_group(required=True)
+    about = "folder of pictures; for one-bit, of MNIST's idx files (the test split)"
+    source.add_argument("--data", type=Path, help=about)
+    source.add_argument(
+        "--examples",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help=f"pictures that come with the library: of {', '.join(SUBJECTS[structured.FACES])}, or digit-1 and so on",
     )
     command.add_argument("--count", type=parse_count, default=20, help="how many pictures, in name order (default 20)")
     command.add_argument(
@@ -72,6 +78,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--sweep", action="store_true", help="a row for each value of the rate or count of the noise")
     command.add_argument("--batch", type=parse_count, default=5, help="pictures at once (default 5)")
     command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
+    command.add_argument("--prior", help="of all methods that have one, for instance vae-mnist (default: the shipped)")
+    kept = "JSON lines to which the rows are added; rows that are there are not run again"
+    command.add_argument("--out", type=Path, metavar="FILE", help=kept)
 
     for name in EXPERIMENTS:
         add_experiment(benches, name)
@@ -134,24 +143,40 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
             raise ValueError(f"{flag(name)} and --sweep exclude one another for {options.task}: give one of them")
         knobs[name] = values
     task.complete({name: values[0] for name, values in knobs.items()}, options.task)
-    digits = task.pictures == structured.DIGITS  # in a single file
-    left_out = [] if digits else results.readable_images(options.data, options.count)[1]
+    if options.examples is not None:
+        truths = {name: subject(task.pictures, name).image for name in options.examples}
+        left_out = []
+    else:
+        digits = task.pictures == structured.DIGITS  # in a single file
+        left_out = [] if digits else results.readable_images(options.data, options.count)[1]
+        truths = load_truths(options.task, options.data, options.count)
+    about: dict[str, object] = {}
+    if options.out is not None:
+        check_out(options.out)
+        missing = [method for method in methods if not suitable[method].installed]
+        left_out += [f"the package of {method} is not installed, so its rows are left out" for method in missing]
+        methods = [method for method in methods if method not in missing]
+        pictures = "examples" if options.data is None else options.data.resolve().name
+        about = {"experiment": "structured-noise", "set": pictures, "pictures": list(truths)}
     for sentence in left_out:
         say(sentence)
-    truths = load_truths(options.task, options.data, options.count)
     rows = []
-    for row in structured_noise(
+    for cell in structured_noise(
         options.task,
-        truths,
+        torch.cat(list(truths.values())),
         methods,
         knobs=(dict(zip(knobs, point, strict=True)) for point in itertools.product(*knobs.values())),
         settings=settings,
+        prior=options.prior,
         seed=options.seed,
         batch=options.batch,
-        watch=show_steps,
+        about=about,
     ):
-        say(readable_row(row))
-        rows.append(row)
+        if options.out is None:
+            rows.append(cell.key | cell.measure(show_steps))
+        else:
+            rows += results.run([cell], options.out, show_steps)
+        say(readable_row(rows[-1]))
     return {"task": options.task, "images": len(truths), "left_out": left_out, "seed": options.seed, "rows": rows}
 
 
@@ -230,10 +255,10 @@ def add_experiment(benches: Commands, name: str) -> None:
         )
 
 
-def show_steps(iterates: Iterable[Iterate]) -> Iterator[Iterate]:
+def show_steps(about: str, iterates: Iterable[Any]) -> Iterator[Any]:
     """Say every second where a minimisation is, and how it ended."""
     for iterate, due in every_second(iterates):
         if due or iterate.outcome:
             objective = float(iterate.objective.mean())
-            say(f"step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
+            say(f"{about}  step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
         yield iterate

@@ -50,6 +50,9 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("--method", choices=list(METHODS["remove-noise"]), help="default: map; bm3d needs its package")
     command.add_argument(
+        "--prior", help="name, file, or hub:owner/repo/file@revision; for mle and bora on digits also vae-mnist"
+    )
+    command.add_argument(
         "--measured",
         action="store_true",
         default=None,
@@ -97,7 +100,11 @@ def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProbl
     small = Picture(picture.name, structured.prepare(picture.image, TASKS[task].pictures), picture.description)
     problem = structured.pose(task, small, knobs, simulated=not options.measured, seed=seed)
     values = given(options, every(knobs_of_methods()))
-    return problem, runs.settings(problem, options.method or "map", values, samples=options.samples or 1, seed=seed)
+    method = options.method or "map"
+    if options.prior and METHODS["remove-noise"][method].prior is None:
+        raise ValueError(f"{method} has no prior: leave out --prior")
+    samples = options.samples or 1
+    return problem, runs.settings(problem, method, values, prior=options.prior, samples=samples, seed=seed)
 
 
 def read_strokes(path: Path) -> Tensor:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from invlib import images
-from invlib.experiments.rows import readable_images
+from invlib.experiments.rows import NO_WEIGHTS, Cell, Row, Watch, readable_images, unwatched, weights
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.problems.structured import DIGITS, TASKS, prepare
-from invlib.solvers.inversion import Iterate, collect
+from invlib.solvers.inversion import collect
 from invlib.solvers.methods import FAMILIES, METHODS, load_prior
 from invlib.training.data import read_idx
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"
 """The test split of MNIST, on which no prior was trained."""
-
-Row = dict[str, Any]
 
 
 def structured_noise(
@@ -32,10 +30,11 @@ def structured_noise(
     *,
     knobs: Iterable[Mapping[str, float]] = ({},),
     settings: Mapping[str, Sequence[float]] = {},
+    prior: str | None = None,
     seed: int = 0,
     batch: int = 5,
-    watch: Callable[[Iterator[Iterate]], Iterable[Iterate]] = iter,
-) -> Iterator[Row]:
+    about: Mapping[str, object] = {},
+) -> Iterator[Cell]:
     """Add noise to pictures and remove it: every method with all of its settings, at every value of the knobs.
 
     All methods and settings see the same measurements.
@@ -48,15 +47,17 @@ def structured_noise(
     knobs : of the problem; those that are left out have the task's defaults.
     settings : name -> values. A method has a row for each combination of those that it knows; the others are the
         defaults of the method for the task.
+    prior : the name of a checkpoint, for all methods that have a prior; the shipped one if None.
     seed : of the noise, the places of digits and the random sums.
     batch : how many pictures a method works on at once.
-    watch : passes on the iterates of each batch, for instance to show progress.
+    about : what the keys of the rows begin with.
 
     Yields
     ------
-    JSON objects: what was run; the average PSNR over all channels of the measurements ("input") and of the result,
-    with its standard deviation over the pictures, and the average SSIM; seconds for each picture; steps that were
-    skipped, over all pictures. A method whose package is not installed has "missing" instead, a sentence.
+    Cells. Their rows have what was run; the average PSNR over all channels of the measurements ("input") and of the
+    result, with its standard deviation over the pictures, and the average SSIM; the PSNR of "each" picture; seconds for
+    each picture; steps that were skipped, over all pictures. A method whose package is not installed has "missing"
+    instead, a sentence.
 
     Raises
     ------
@@ -65,15 +66,14 @@ def structured_noise(
     for values in knobs:
         for method in methods:
             way = METHODS["remove-noise"][method]
+            name = None if way.prior is None else prior or f"{FAMILIES[way.prior]}-{TASKS[task].pictures}"
             known = {name: each for name, each in settings.items() if name in {knob.name for knob in way.knobs}}
             for combination in itertools.product(*known.values()):
                 chosen = way.complete(task, 1, dict(zip(known, combination, strict=True)), method)
                 point = TASKS[task].complete(values, task)
-                row: Row = {"task": task, "method": method, "knobs": point, "settings": chosen}
-                try:
-                    yield row | solve(task, point, truths, method, chosen, seed, batch, watch)
-                except ImportError as error:
-                    yield row | {"missing": str(error)}
+                key: Row = {**about, "task": task, "knobs": point, "images": len(truths), "seed": seed}
+                key |= {"method": method, "settings": chosen, **(NO_WEIGHTS if name is None else weights(name))}
+                yield Cell(key, partial(solve, task, point, truths, method, chosen, name, seed, batch))
 
 
 def solve(
@@ -82,34 +82,38 @@ def solve(
     truths: Tensor,
     method: str,
     settings: Mapping[str, float],
+    prior: str | None,
     seed: int,
     batch: int,
-    watch: Callable[[Iterator[Iterate]], Iterable[Iterate]],
+    watch: Watch = unwatched,
 ) -> Row:
     """The part of a row that is measured."""
-    kind, known = TASKS[task], METHODS["remove-noise"][method]
+    known = METHODS["remove-noise"][method]
     assert known.minimise is not None
-    model = kind.build(knobs, seed)
-    prior = None if known.prior is None else load_prior(f"{FAMILIES[known.prior]}-{kind.pictures}", known.prior)
+    model = TASKS[task].build(knobs, seed)
+    network = None if known.prior is None or prior is None else load_prior(prior, known.prior)
     measurements = model.measure(truths, seed)
     unrestored = model.baseline(measurements)
     restored, skipped, seconds = [], 0, 0.0
     for y in measurements.split(batch):
         started = time.perf_counter()
-        result = collect(watch(known.minimise(model, prior, y, seed, **settings)))
+        try:
+            result = collect(watch(method, known.minimise(model, network, y, seed, **settings)))
+        except ImportError as error:
+            return {"missing": str(error)}
         seconds += time.perf_counter() - started
         skipped += result.skipped
         restored.append(result.image.cpu().clamp(0, 1))
     found = torch.cat(restored)
     psnr = psnr_all_channels(found, truths)
     return {
-        "images": len(truths),
         "input": {"psnr": average(psnr_all_channels(unrestored, truths))},
         "result": {
             "psnr": average(psnr),
             "psnr_std": round(float(psnr.std(correction=min(1, len(truths) - 1))), 4),
             "ssim": average(ssim(found, truths)),
         },
+        "each": [round(float(score), 3) for score in psnr],
         "seconds": round(seconds / len(truths), 3),
         "skipped": skipped,
     }
@@ -119,8 +123,8 @@ def average(scores: Tensor) -> float:
     return round(float(scores.mean()), 4)
 
 
-def load_truths(task: str, folder: Path, count: int) -> Tensor:
-    """The first `count` pictures for a task that can be read, or as many as there are: (count, C, H, W).
+def load_truths(task: str, folder: Path, count: int) -> dict[str, Tensor]:
+    """The first `count` pictures for a task that can be read, or as many as there are: names -> (1, C, H, W).
 
     Parameters
     ----------
@@ -137,6 +141,6 @@ def load_truths(task: str, folder: Path, count: int) -> Tensor:
         path = folder / DIGITS_FILE
         if not path.is_file():
             raise ValueError(f"{folder} has no {DIGITS_FILE}: name the folder of MNIST's idx files")
-        return read_idx(path)[:count].float() / 255
+        return {str(number): digit[None] / 255 for number, digit in enumerate(read_idx(path)[:count].float())}
     paths, _ = readable_images(folder, count)
-    return torch.cat([prepare(images.load_image(path), kind) for path in paths])
+    return {path.stem: prepare(images.load_image(path), kind) for path in paths}
