@@ -46,6 +46,57 @@ def report() -> str:
     return "\n\n".join(parts)
 
 
+NOISES = {
+    "sinusoidal": "sinusoidal, c = {c:g}",
+    "radial": "radial, c = {c:g}",
+    "digits": "{count} digits",
+    "compressive-sensing": "compressive sensing, {count:,} sums",
+    "one-bit": "1-bit, {count:,} signs",
+}
+
+AGAINST_NOISE = {
+    "map realnvp": "MAP",
+    "map-z realnvp": "MAP over z",
+    "asim realnvp": "Asim",
+    "mle dcgan": "MLE, DCGAN",
+    "mle vae": "MLE, VAE",
+    "bora dcgan": "Bora, DCGAN",
+    "bora vae": "Bora, VAE",
+    "bm3d": "BM3D",
+    "tv": "total variation",
+    "lasso": "LASSO",
+}
+"""Methods in the rows, with the family of their prior -> what a reader calls them, in the order of the tables."""
+
+
+def against_noise() -> str:
+    """The tables of structured noise, in Markdown: sets of pictures, and examples one by one."""
+    rows = read(RESULTS / "structured-noise.jsonl")
+    return "\n\n".join(
+        noise_table([row for row in rows if (row["set"] == "examples") == single], single) for single in (False, True)
+    )
+
+
+def noise_table(rows: Iterable[Row], single: bool) -> str:
+    """A table of PSNR in dB with a line for each problem and set, or `single` picture, and a column for each method."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        method = " ".join([row["method"], *(row["prior"] or "").split("-")[:1]]).strip()
+        scores = zip(row["pictures"], row["each"], strict=True) if single else [(f"{row['images']}", averaged(row))]
+        for pictures, score in scores:
+            line = lines.setdefault((NOISES[row["task"]].format(**row["knobs"]), pictures), {})
+            line["measured"] = f"{score['input']:.1f}"
+            line[AGAINST_NOISE[method]] = f"{score['result']:.1f}"
+    head = ["measured", *(name for name in AGAINST_NOISE.values() if any(name in line for line in lines.values()))]
+    cells = [[*key, *(line.get(name, "") for name in head)] for key, line in lines.items()]
+    return table(["problem", "picture" if single else "pictures", *head], cells)
+
+
+def averaged(row: Row) -> dict[str, float]:
+    """The scores of a row of structured noise over all of its pictures."""
+    return {part: row[part]["psnr"] for part in ("input", "result")}
+
+
 def restoration(rows: Iterable[Row]) -> str:
     """A table of PSNR in dB (with SSIM as the paper computed it), with a line for each problem and method."""
     order = list(METHODS)
@@ -132,11 +183,12 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def update(text: str) -> str:
-    """A document with its generated part made anew; ValueError if the document has no such part."""
-    part = re.compile(f"{re.escape(START)}.*{re.escape(END)}", re.DOTALL)
-    if not part.search(text):
-        raise ValueError(f"the document must have a line {START} and, below it, a line {END}")
-    return part.sub(lambda _: f"{START}\n\n{report()}\n\n{END}", text)
+    """A document with its generated parts made anew; ValueError if the document lacks one of them."""
+    part = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    made = [report(), against_noise()]
+    if len(part.findall(text)) != len(made):
+        raise ValueError(f"the document must have {len(made)} times a line {START} and, below it, a line {END}")
+    return part.sub(lambda _: f"{START}\n\n{made.pop(0)}\n\n{END}", text)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from invlib.experiments.rows import NO_WEIGHTS, Cell, Row, Watch, readable_image
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.problems.structured import DIGITS, TASKS, prepare
 from invlib.solvers.inversion import collect
-from invlib.solvers.methods import FAMILIES, METHODS, load_prior
+from invlib.solvers.methods import FAMILIES, METHODS, load_sized
 from invlib.training.data import read_idx
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"
@@ -91,7 +91,7 @@ def solve(
     known = METHODS["remove-noise"][method]
     assert known.minimise is not None
     model = TASKS[task].build(knobs, seed)
-    network = None if known.prior is None or prior is None else load_prior(prior, known.prior)
+    network = None if known.prior is None or prior is None else load_sized(prior, known.prior, model.image_shape)
     measurements = model.measure(truths, seed)
     unrestored = model.baseline(measurements)
     restored, skipped, seconds = [], 0, 0.0
@@ -105,15 +105,16 @@ def solve(
         skipped += result.skipped
         restored.append(result.image.cpu().clamp(0, 1))
     found = torch.cat(restored)
-    psnr = psnr_all_channels(found, truths)
+    before, psnr = psnr_all_channels(unrestored, truths), psnr_all_channels(found, truths)
+    each = zip(before.tolist(), psnr.tolist(), strict=True)
     return {
-        "input": {"psnr": average(psnr_all_channels(unrestored, truths))},
+        "input": {"psnr": average(before)},
         "result": {
             "psnr": average(psnr),
             "psnr_std": round(float(psnr.std(correction=min(1, len(truths) - 1))), 4),
             "ssim": average(ssim(found, truths)),
         },
-        "each": [round(float(score), 3) for score in psnr],
+        "each": [{"input": round(one, 3), "result": round(other, 3)} for one, other in each],
         "seconds": round(seconds / len(truths), 3),
         "skipped": skipped,
     }

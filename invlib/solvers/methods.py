@@ -201,6 +201,17 @@ def load_prior(name: str, kind: type) -> Any:
     return _load_prior(name, kind, checkpoints.weights_folder())
 
 
+def load_sized(name: str, kind: type, image_shape: ImageShape) -> Any:
+    """The same; ValueError if it is a flow or a generator of pictures of another shape than `image_shape` (C, H, W)."""
+    prior = load_prior(name, kind)
+    if getattr(prior, "image_shape", image_shape) != image_shape:
+        raise ValueError(
+            f"this prior draws pictures of {described(prior.image_shape)} only: ask for that size, not for "
+            f"{described(image_shape)}"
+        )
+    return prior
+
+
 @lru_cache(maxsize=4)
 def _load_prior(name: str, kind: type, folder: Path) -> Any:
     return checkpoints.load(name, kind=kind)
@@ -309,15 +320,6 @@ AT_ONCE = 16
 """How many noises a flow or a GAN turns into pictures at once, to spare memory."""
 
 
-def check_size(prior: Flow | Generator, image_shape: ImageShape) -> None:
-    """Raise ValueError unless a flow or a generator is for pictures of a shape (C, H, W)."""
-    if image_shape != prior.image_shape:
-        raise ValueError(
-            f"this prior draws pictures of {described(prior.image_shape)} only: ask for that size, not for "
-            f"{described(image_shape)}"
-        )
-
-
 def run_direct(
     problem: PriorProblem, prior: Flow | Generator, settings: Settings, count: int, seed: int
 ) -> Iterator[Estimate]:
@@ -325,7 +327,6 @@ def run_direct(
 
     The density comes with the picture at no cost. It is told in bits for each number, as if of a picture of 8 bits.
     """
-    check_size(prior, problem.image_shape)
     interpolate = problem.knobs["interpolate"]
     if interpolate and count < 2:
         raise ValueError(f"count must be at least 2 to interpolate, got {count}")
@@ -498,16 +499,11 @@ def from_iterates(iterates: Iterable[Iterate]) -> Iterator[Estimate]:
 def against_noise(title: str, minimise: Minimise, prior: type | None = None, **details: Any) -> Method:
     """A method against structured noise; several samples are descents from several starts."""
 
-    def checked(model: MeasurementModel, prior: Any, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
-        if prior is not None:
-            check_size(prior, model.image_shape)
-        return minimise(model, prior, y, seed, **settings)
-
     def run(problem: StructuredProblem, prior: Any, settings: Settings, count: int, seed: int) -> Iterator[Estimate]:
         model, y = problem.build()
-        return from_iterates(checked(model, prior, y.expand(count, *y.shape[1:]), seed, **settings))
+        return from_iterates(minimise(model, prior, y.expand(count, *y.shape[1:]), seed, **settings))
 
-    return Method(title, run, prior, minimise=checked, **details)
+    return Method(title, run, prior, minimise=minimise, **details)
 
 
 def run_map(model: MeasurementModel, prior: Flow, y: Tensor, seed: int, **settings: Any) -> Iterator[Iterate]:
