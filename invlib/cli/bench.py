@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from invlib import images, runs, scores
 from invlib.cli import remove_noise, restore
 from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, load_picture, parse_count, parse_seed
 from invlib.cli.talk import (
+    Item,
     Result,
     check_out,
     count_progress,
@@ -35,6 +35,7 @@ from invlib.experiments.tables import TABLES
 from invlib.priors import checkpoints
 from invlib.problems import linear, structured
 from invlib.problems.spec import flag
+from invlib.solvers.inversion import Iterate
 from invlib.solvers.methods import METHODS, suiting
 
 
@@ -255,9 +256,10 @@ def add_experiment(benches: Commands, name: str) -> None:
         )
 
 
-def show_steps(about: str, iterates: Iterable[Any]) -> Iterator[Any]:
+def show_steps(about: str, steps: Iterable[Item]) -> Iterator[Item]:
     """Say every second where a minimisation is, and how it ended."""
-    for iterate, due in every_second(iterates):
+    for iterate, due in every_second(steps):
+        assert isinstance(iterate, Iterate)
         if due or iterate.outcome:
             objective = float(iterate.objective.mean())
             say(f"{about}  step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
