@@ -145,12 +145,12 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
         knobs[name] = values
     task.complete({name: values[0] for name, values in knobs.items()}, options.task)
     if options.examples is not None:
-        truths = {name: subject(task.pictures, name).image for name in options.examples}
-        left_out = []
+        names, left_out = options.examples, []
+        truths = torch.cat([subject(task.pictures, name).image for name in names])
     else:
         digits = task.pictures == structured.DIGITS  # in a single file
         left_out = [] if digits else results.readable_images(options.data, options.count)[1]
-        truths = load_truths(options.task, options.data, options.count)
+        names, truths = load_truths(options.task, options.data, options.count)
     about: dict[str, object] = {}
     if options.out is not None:
         check_out(options.out)
@@ -158,13 +158,13 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
         left_out += [f"the package of {method} is not installed, so its rows are left out" for method in missing]
         methods = [method for method in methods if method not in missing]
         pictures = "examples" if options.data is None else options.data.resolve().name
-        about = {"experiment": "structured-noise", "set": pictures, "pictures": list(truths)}
+        about = {"experiment": "structured-noise", "set": pictures, "pictures": names}
     for sentence in left_out:
         say(sentence)
     rows = []
     for cell in structured_noise(
         options.task,
-        torch.cat(list(truths.values())),
+        truths,
         methods,
         knobs=(dict(zip(knobs, point, strict=True)) for point in itertools.product(*knobs.values())),
         settings=settings,

@@ -78,7 +78,10 @@ def against_noise() -> str:
 
 
 def noise_table(rows: Iterable[Row], single: bool) -> str:
-    """A table of PSNR in dB with a line for each problem and set, or `single` picture, and a column for each method."""
+    """A table of PSNR in dB with a line for each problem and set, or `single` picture, and a column for each method.
+
+    Of several rows of a method, the last one counts.
+    """
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         method = " ".join([row["method"], *(row["prior"] or "").split("-")[:1]]).strip()
@@ -86,10 +89,12 @@ def noise_table(rows: Iterable[Row], single: bool) -> str:
         for pictures, score in scores:
             line = lines.setdefault((NOISES[row["task"]].format(**row["knobs"]), pictures), {})
             line["measured"] = f"{score['input']:.1f}"
-            line[AGAINST_NOISE[method]] = f"{score['result']:.1f}"
-    head = ["measured", *(name for name in AGAINST_NOISE.values() if any(name in line for line in lines.values()))]
-    cells = [[*key, *(line.get(name, "") for name in head)] for key, line in lines.items()]
-    return table(["problem", "picture" if single else "pictures", *head], cells)
+            line[method] = f"{score['result']:.1f}"
+    found = dict.fromkeys(name for line in lines.values() for name in line)
+    order = [name for name in {**dict.fromkeys(["measured", *AGAINST_NOISE]), **found} if name in found]
+    cells = [[*key, *(line.get(name, "") for name in order)] for key, line in lines.items()]
+    head = ["problem", "picture" if single else "pictures", *(AGAINST_NOISE.get(name, name) for name in order)]
+    return table(head, cells)
 
 
 def averaged(row: Row) -> dict[str, float]:

@@ -124,8 +124,8 @@ def average(scores: Tensor) -> float:
     return round(float(scores.mean()), 4)
 
 
-def load_truths(task: str, folder: Path, count: int) -> dict[str, Tensor]:
-    """The first `count` pictures for a task that can be read, or as many as there are: names -> (1, C, H, W).
+def load_truths(task: str, folder: Path, count: int) -> tuple[list[str], Tensor]:
+    """The first `count` pictures for a task that can be read, or as many as there are: names, and (count, C, H, W).
 
     Parameters
     ----------
@@ -142,6 +142,7 @@ def load_truths(task: str, folder: Path, count: int) -> dict[str, Tensor]:
         path = folder / DIGITS_FILE
         if not path.is_file():
             raise ValueError(f"{folder} has no {DIGITS_FILE}: name the folder of MNIST's idx files")
-        return {str(number): digit[None] / 255 for number, digit in enumerate(read_idx(path)[:count].float())}
+        digits = read_idx(path)[:count].float() / 255
+        return [str(number) for number in range(len(digits))], digits
     paths, _ = readable_images(folder, count)
-    return {path.stem: prepare(images.load_image(path), kind) for path in paths}
+    return [path.stem for path in paths], torch.cat([prepare(images.load_image(path), kind) for path in paths])
