@@ -83,7 +83,7 @@ def noise_table(rows: Iterable[Row], single: bool) -> str:
     Of several rows of a method, the last one counts.
     """
     lines: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: list(NOISES).index(row["task"])):
         method = " ".join([row["method"], *(row["prior"] or "").split("-")[:1]]).strip()
         scores = zip(row["pictures"], row["each"], strict=True) if single else [(f"{row['images']}", averaged(row))]
         for pictures, score in scores:
