@@ -40,7 +40,7 @@ from invlib.problems.linear import pose as pose
 from invlib.problems.spec import Problem, Task, check_kind, decode, member
 from invlib.problems.structured import StructuredProblem
 from invlib.scores import Scores
-from invlib.solvers.methods import METHODS, Estimate, Method, find, load_prior, methods_for, sampling_defaults
+from invlib.solvers.methods import METHODS, Estimate, Method, find, load_sized, methods_for, sampling_defaults
 from invlib.solvers.noise_level import NoiseSeen, estimate_noise, noise_level
 
 FRAMES = 24
@@ -300,7 +300,9 @@ def solve(problem: Problem, settings: Settings) -> Solving:
     """
     yield Forming()
     method = method_of(problem, settings)
-    network: Any = None if method.prior is None or settings.prior is None else load_prior(settings.prior, method.prior)
+    network: Any = None
+    if method.prior is not None and settings.prior is not None:
+        network = load_sized(settings.prior, method.prior, problem.image_shape)
     if type(problem) is LinearProblem and problem.estimate_noise and method.prior is Denoiser:
         if problem.seen is None:
             level = estimate_noise(network, problem.operator, problem.measurements, seed=settings.seed)

@@ -19,7 +19,7 @@ WORDS = {
 }
 PRIOR = (
     "The network that knows what such pictures look like. A denoiser climbs to a picture in dozens of evaluations; a "
-    "flow (RealNVP) or the generator of a GAN makes one of noise at once."
+    "flow (RealNVP) or the generator of a GAN or a VAE makes one of noise at once."
 )
 
 

@@ -37,6 +37,7 @@ def weights_folder() -> dict[str, bytes]:
         "realnvp-mnist-noise": RealNVP((1, 28, 28), (2,), 1),
         "dcgan-faces": Generator((3, 64, 64), (4, 4, 4), latent_dim=4),
         "dcgan-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
+        "vae-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
     }
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("INVLIB_WEIGHTS", folder)

@@ -13,12 +13,21 @@ import torch
 
 from invlib import examples, images
 from invlib.cli import main
-from invlib.experiments.structured_noise import DIGITS_FILE, load_truths, structured_noise
+from invlib.experiments import report, rows, structured_noise
+from invlib.experiments.structured_noise import DIGITS_FILE
 from invlib.metrics import psnr_all_channels, ssim
 from invlib.problems.structured import IMAGE_SHAPES, TASKS, MeasurementModel
 from invlib.solvers.inversion import collect
 from invlib.solvers.methods import METHODS, suiting
 from tests.small_priors import use_small_priors
+
+
+def load_truths(task, folder, count):
+    return structured_noise.load_truths(task, folder, count)[1]
+
+
+def measured(*arguments, watch=rows.unwatched, **options):
+    return [cell.key | cell.measure(watch) for cell in structured_noise.structured_noise(*arguments, **options)]
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +53,7 @@ def mnist(tmp_path):
 
 
 def test_truths_are_the_first_pictures_by_name_in_the_prior_s_shape(folder):
+    assert structured_noise.load_truths("sinusoidal", folder, 2)[0] == ["astronaut", "chelsea"]
     truths = load_truths("sinusoidal", folder, 2)
     assert truths.shape == (2, 3, 64, 64)
     for name, truth in zip(("astronaut", "chelsea"), truths, strict=True):
@@ -74,7 +84,7 @@ def test_a_row_is_what_a_method_reaches_on_average(folder):
     y = model.measure(truths, 4)
     expected = collect(METHODS["remove-noise"]["tv"].minimise(model, None, y, 4)).image.clamp(0, 1)
     for batch in (2, 5):
-        (row,) = structured_noise("sinusoidal", truths, ["tv"], knobs=[{"c": 0.2}], seed=4, batch=batch)
+        (row,) = measured("sinusoidal", truths, ["tv"], knobs=[{"c": 0.2}], seed=4, batch=batch)
         assert (row["task"], row["method"], row["knobs"], row["settings"]) == ("sinusoidal", "tv", {"c": 0.2}, {})
         assert row["images"] == 3
         psnr = psnr_all_channels(expected, truths)
@@ -87,14 +97,12 @@ def test_a_row_is_what_a_method_reaches_on_average(folder):
 
 def test_rows_are_every_method_with_its_settings_at_every_knob(folder):
     truths = load_truths("radial", folder, 1)
-    rows = list(
-        structured_noise(
-            "radial", truths, ["map", "asim", "tv"],
-            knobs=[{"c": 0.1}, {"c": 0.2}],
-            settings={"smoothing": [0.1, 1.0], "gamma": [2.0], "steps": [1, 2]},
-        )
+    made = measured(
+        "radial", truths, ["map", "asim", "tv"],
+        knobs=[{"c": 0.1}, {"c": 0.2}],
+        settings={"smoothing": [0.1, 1.0], "gamma": [2.0], "steps": [1, 2]},
     )  # fmt: skip
-    found = [(row["knobs"]["c"], row["method"], *row["settings"].values()) for row in rows]
+    found = [(row["knobs"]["c"], row["method"], *row["settings"].values()) for row in made]
     expected = [
         *(("map", smoothing, steps) for smoothing in (0.1, 1.0) for steps in (1, 2)),
         ("asim", 2.0, 1),
@@ -102,20 +110,20 @@ def test_rows_are_every_method_with_its_settings_at_every_knob(folder):
         ("tv",),
     ]
     assert found == [(c, *rest) for c in (0.1, 0.2) for rest in expected]
-    assert rows[0]["input"]["psnr"] > rows[-1]["input"]["psnr"] + 3, "twice the noise"
-    assert all(row["result"]["psnr_std"] == 0 for row in rows), "of a single picture"
+    assert made[0]["input"]["psnr"] > made[-1]["input"]["psnr"] + 3, "twice the noise"
+    assert all(row["result"]["psnr_std"] == 0 for row in made), "of a single picture"
 
 
 def test_batches_are_watched_and_their_skipped_steps_counted(mnist):
     truths = load_truths("one-bit", mnist, 3)
     seen = []
 
-    def watch(iterates):
+    def watch(about, iterates):
         for iterate in iterates:
             seen.append((iterate.step, len(iterate.image)))
             yield iterate
 
-    (row,) = structured_noise(
+    (row,) = measured(
         "one-bit", truths, ["map-z"], knobs=[{"count": 50}], settings={"steps": [2]}, batch=2, watch=watch
     )
     assert seen == [(1, 2), (2, 2), (1, 1), (2, 1)]
@@ -125,10 +133,10 @@ def test_batches_are_watched_and_their_skipped_steps_counted(mnist):
 
 def test_a_method_whose_package_is_missing_has_a_row_that_says_so(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm3d", None)
-    rows = list(structured_noise("sinusoidal", load_truths("sinusoidal", folder, 1), ["bm3d", "tv"]))
-    assert "pip install bm3d" in rows[0]["missing"]
-    assert "result" not in rows[0]
-    assert rows[1]["result"]["psnr"] > 20
+    missing, done = measured("sinusoidal", load_truths("sinusoidal", folder, 1), ["bm3d", "tv"])
+    assert "pip install bm3d" in missing["missing"]
+    assert "result" not in missing
+    assert done["result"]["psnr"] > 20
 
 
 def test_without_a_prior_half_a_picture_is_brightened_again():
@@ -180,9 +188,31 @@ def test_bench_sweeps_the_knob_of_a_task_with_all_of_its_methods(capsys, folder,
     assert "tv  c 0.1  " in capsys.readouterr().out
 
 
+def test_rows_are_kept_and_not_measured_again_and_become_tables(capsys, folder, mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    kept = ("--out", tmp_path / "structured-noise.jsonl", "--methods")
+    faces = ("--task", "radial", "--data", folder, "--count", 2, *kept, "tv,asim", "--steps", 1)
+    first, _ = bench(capsys, *faces)
+    again, said = bench(capsys, *faces)
+    assert (again, len(again["rows"])) == (first, 2)
+    assert "objective" not in said
+    assert again["rows"][0]["pictures"] == ["astronaut", "chelsea"]
+    bench(capsys, "--task", "sinusoidal", "--examples", "coffee,cat", *kept, "tv")
+    prior = ("--prior", "vae-mnist", "--steps", 1)
+    digits, _ = bench(capsys, "--task", "one-bit", "--data", mnist, "--count", 1, *kept, "bora", *prior)
+    assert digits["rows"][0]["prior"] == "vae-mnist"
+    sets, examples_ = report.against_noise().split("\n\n")
+    assert sets.splitlines()[0] == "| problem | pictures | measured | Asim | Bora, VAE | total variation |"
+    asim = again["rows"][1]["result"]["psnr"]
+    assert f"| radial, c = 0.1 | 2 | {again['rows'][0]['input']['psnr']:.1f} | {asim:.1f} |  |" in sets
+    assert [line.split(" | ")[1] for line in examples_.splitlines()[2:]] == ["coffee", "cat"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--prior", "vae-mnist", "--methods", "bora"], "draws pictures of 28×28 pixels in grey only"),
+        (["--prior", "vae-mnist", "--methods", "map"], "vae-mnist is a Generator, not a Flow"),
         (["--methods", "map,magic"], "magic is not for sinusoidal: choose from map, map-z"),
         (["--methods", "lasso"], "lasso is not for sinusoidal"),
         (["--methods", "tv,map", "--gamma", "1"], "--gamma does not belong to tv, map, which has --beta, --steps"),

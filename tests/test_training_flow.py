@@ -1,4 +1,4 @@
-"""The recipes for flows and GANs, and the images they train on."""
+"""The recipes for flows, GANs and VAEs, and the images they train on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from invlib.cli import main
 from invlib.priors import checkpoints
 from invlib.priors.flows import Flow, RealNVP
 from invlib.priors.gans import Generator
-from invlib.training import flow, gan
+from invlib.training import flow, gan, vae
 from invlib.training.data import Images, dequantisation_entropy, dequantise, load_images, read_faces
 from invlib.training.run import trained
 
 FLOW = flow.Recipe(kind="mnist", blocks=1, steps=6, batch=4, warmup=2)
 GAN = gan.Recipe(kind="mnist", steps=6, batch=4, warmup=2)
+VAE = vae.Recipe(steps=40, batch=16, warmup=2, ema=0.9, learning_rate=5e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,7 @@ def small_networks(monkeypatch):
     monkeypatch.setitem(flow.WIDTHS, "mnist", (16, 16))
     monkeypatch.setitem(flow.WIDTHS, "faces", (8, 8))
     monkeypatch.setitem(gan.WIDTHS, "mnist", (16, 8))
+    monkeypatch.setitem(vae.WIDTHS, "mnist", (16, 8))
 
 
 @pytest.fixture
@@ -120,6 +122,27 @@ def test_a_gan_moves_towards_the_images(digits, tmp_path):
     spread = [float(net.sample(64).mean((1, 2, 3)).std()) for net in (before, after)]
     assert spread[1] > 2 * spread[0], "patches differ in their mean"
     assert float(after.sample(64).mean()) == pytest.approx(float(training.float().mean() / 255), abs=0.2)
+
+
+def test_a_vae_learns_to_rebuild_images_and_its_decoder_is_kept(digits, tmp_path):
+    first, *_, last = vae.train(VAE, digits, tmp_path / "run.state")
+    assert last.quality is not None
+    assert last.losses["nats"] < first.losses["nats"] - 8
+    assert last.quality["validation_nats"] < first.losses["nats"] - 4
+    net, _ = trained(vae.Recipe, tmp_path / "run.state")
+    assert type(net) is Generator, "the encoder has done its work"
+    (again,) = vae.train(VAE, digits, tmp_path / "run.state")
+    assert again.quality == pytest.approx(last.quality, abs=0.02)
+
+
+def test_the_bound_of_a_vae_is_what_its_code_and_its_picture_miss(digits):
+    net, x = VAE.build().eval(), load_images(digits, "mnist")[0][:3].float() / 255
+    with torch.no_grad():
+        mean, log_std = net.encode(x)
+        made = torch.distributions.Bernoulli(net.decoder(mean), validate_args=False).log_prob(x).sum((1, 2, 3))
+        codes = torch.distributions.Normal(mean, log_std.exp())
+        far = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).sum(1)
+        torch.testing.assert_close(net.bound(x, torch.zeros(3, VAE.latent_dim)), far - made)
 
 
 def test_faces_come_in_the_order_of_their_names_and_the_last_are_held_out(faces):
@@ -211,6 +234,7 @@ def test_the_commands_write_checkpoints_that_say_how_they_were_made(capsys, digi
     out = tmp_path / "digits.safetensors"
     run(capsys, "train", "flow", "--data", digits, "--kind", "mnist", "--logit", "--out", out, *shared)
     assert checkpoints.describe(out).arguments["logit"] is True
-    out = tmp_path / "gan.safetensors"
-    run(capsys, "train", "gan", "--data", digits, "--kind", "mnist", "--out", out, *shared)
-    assert checkpoints.load(out, Generator, device="cpu").sample(1).shape == (1, 1, 28, 28)
+    for recipe in ("gan", "vae"):
+        out = tmp_path / f"{recipe}.safetensors"
+        run(capsys, "train", recipe, "--data", digits, "--kind", "mnist", "--out", out, *shared)
+        assert checkpoints.load(out, Generator, device="cpu").sample(1).shape == (1, 1, 28, 28)

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from invlib import images, runs, scores
 from invlib.cli import remove_noise, restore
 from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, load_picture, parse_count, parse_seed
 from invlib.cli.talk import (
+    Item,
     Result,
     check_out,
     count_progress,
@@ -22,6 +25,7 @@ from invlib.cli.talk import (
     show_count,
     watch,
 )
+from invlib.examples import SUBJECTS, subject
 from invlib.experiments import rows as results
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
@@ -53,11 +57,14 @@ def add_to(commands: Commands) -> None:
         "compare methods on the pictures of a folder: PSNR over all channels, SSIM, seconds for each picture",
     )
     command.add_argument("--task", choices=list(structured.TASKS), required=True)
-    command.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="folder of pictures; for one-bit, of MNIST's idx files (the test split)",
+    source = command.add_mutually_exclusive_group(required=True)
+    about = "folder of pictures; for one-bit, of MNIST's idx files (the test split)"
+    source.add_argument("--data", type=Path, help=about)
+    source.add_argument(
+        "--examples",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help=f"pictures that come with the library: of {', '.join(SUBJECTS[structured.FACES])}, or digit-1 and so on",
     )
     command.add_argument("--count", type=parse_count, default=20, help="how many pictures, in name order (default 20)")
     command.add_argument(
@@ -74,6 +81,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--samples", type=parse_count, default=8, help="of methods that draw them (default 8)")
     command.add_argument("--batch", type=parse_count, default=5, help="pictures at once (default 5)")
     command.add_argument("--seed", type=parse_seed, default=0, help="of the noise (default 0)")
+    command.add_argument("--prior", help="of all methods that have one, for instance vae-mnist (default: the shipped)")
+    kept = "JSON lines to which the rows are added; rows that are there are not run again"
+    command.add_argument("--out", type=Path, metavar="FILE", help=kept)
 
     for name in EXPERIMENTS:
         add_experiment(benches, name)
@@ -136,25 +146,42 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
             raise ValueError(f"{flag(name)} and --sweep exclude one another for {options.task}: give one of them")
         knobs[name] = values
     task.complete({name: values[0] for name, values in knobs.items()}, options.task)
-    digits = task.pictures == structured.DIGITS  # in a single file
-    left_out = [] if digits else results.readable_images(options.data, options.count)[1]
+    truths: torch.Tensor | list[torch.Tensor]
+    if options.examples is not None:
+        names, left_out = options.examples, []
+        truths = torch.cat([subject(task.pictures, name).image for name in names])
+    else:
+        digits = task.pictures == structured.DIGITS  # in a single file
+        left_out = [] if digits else results.readable_images(options.data, options.count)[1]
+        names, truths = load_truths(options.task, options.data, options.count, whole=options.whole)
+    about: dict[str, object] = {}
+    if options.out is not None:
+        check_out(options.out)
+        missing = [method for method in methods if not suitable[method].installed]
+        left_out += [f"the package of {method} is not installed, so its rows are left out" for method in missing]
+        methods = [method for method in methods if method not in missing]
+        pictures = "examples" if options.data is None else options.data.resolve().name
+        about = {"experiment": "structured-noise", "set": pictures, "pictures": names}
     for sentence in left_out:
         say(sentence)
-    truths = load_truths(options.task, options.data, options.count, whole=options.whole)
     rows = []
-    for row in structured_noise(
+    for cell in structured_noise(
         options.task,
         truths,
         methods,
         knobs=(dict(zip(knobs, point, strict=True)) for point in itertools.product(*knobs.values())),
         settings=settings,
+        prior=options.prior,
         seed=options.seed,
         batch=options.batch,
         samples=options.samples,
-        watch=show_steps,
+        about=about,
     ):
-        say(readable_row(row))
-        rows.append(row)
+        if options.out is None:
+            rows.append(cell.key | cell.measure(show_steps))
+        else:
+            rows += results.run([cell], options.out, show_steps)
+        say(readable_row(rows[-1]))
     return {"task": options.task, "images": len(truths), "left_out": left_out, "seed": options.seed, "rows": rows}
 
 
@@ -233,10 +260,11 @@ def add_experiment(benches: Commands, name: str) -> None:
         )
 
 
-def show_steps(iterates: Iterable[Iterate]) -> Iterator[Iterate]:
+def show_steps(about: str, steps: Iterable[Item]) -> Iterator[Item]:
     """Say every second where a minimisation is, and how it ended."""
-    for iterate, due in every_second(iterates):
+    for iterate, due in every_second(steps):
+        assert isinstance(iterate, Iterate)
         if due or iterate.outcome:
             objective = float(iterate.objective.mean())
-            say(f"step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
+            say(f"{about}  step {iterate.step}  objective {objective:.1f}  {iterate.outcome or ''}".rstrip())
         yield iterate

@@ -58,6 +58,9 @@ def add_to(commands: Commands) -> None:
     methods = "default: map for pictures of 64×64 in colour and for sums of pixels, else pair; bm3d needs its package"
     command.add_argument("--method", choices=list(METHODS["remove-noise"]), help=methods)
     command.add_argument(
+        "--prior", help="name, file, or hub:owner/repo/file@revision; for mle and bora on digits also vae-mnist"
+    )
+    command.add_argument(
         "--measured",
         action="store_true",
         default=None,
@@ -114,7 +117,10 @@ def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProbl
     chosen = Picture(picture.name, image, picture.description)
     problem = structured.pose(task, chosen, knobs, simulated=not options.measured, seed=seed)
     values = given(options, every(knobs_of_methods()))
-    return problem, runs.settings(problem, method, values, samples=options.samples or 1, seed=seed)
+    samples = options.samples or 1
+    if options.prior and method and METHODS["remove-noise"][method].prior is None:
+        raise ValueError(f"{method} has no prior: leave out --prior")
+    return problem, runs.settings(problem, method, values, prior=options.prior, samples=samples, seed=seed)
 
 
 def read_strokes(path: Path, size: Sequence[int]) -> Tensor:

@@ -34,7 +34,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument(
         "--prior",
         help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color). A denoiser draws by the method "
-        "`paper`, a flow by `flow`, and the generator of a GAN by `gan`.",
+        "`paper`, a flow by `flow`, and the generator of a GAN or a VAE by `gan`.",
     )
     command.add_argument(
         "--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128; flows and GANs have one size)"

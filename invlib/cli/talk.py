@@ -174,7 +174,7 @@ def readable_row(row: Result) -> str:
         return f"{readable_key(row)}  images {row['images']}  in the band {pairs(found)}"
     if "psnr" in row:
         return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
-    if "experiment" in row:
+    if "experiment" in row and "input" not in row:
         found = {part: row[part]["psnr"] for part in ("result", "sample", "mean") if part in row}
         scores = [f"{part} {'no finite PSNR' if each is None else f'{each:.2f} dB'}" for part, each in found.items()]
         return f"{readable_key(row)}  images {row['images']}  {'  '.join(scores)}  {row['seconds']:.2f} s"

@@ -1,4 +1,4 @@
-"""`invlib train`: train a denoiser, a flow or a GAN."""
+"""`invlib train`: train a denoiser, a flow, a GAN or a VAE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from invlib.cli.talk import Result, check_out, say
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import ARCHITECTURES
 from invlib.problems.spec import flag
-from invlib.training import denoiser, flow, gan
+from invlib.training import denoiser, flow, gan, vae
 from invlib.training.run import Optimisation, Progress, describe_recipe, trained
 
 Recipe = TypeVar("Recipe", bound=Optimisation)
@@ -75,6 +75,11 @@ def add_to(commands: Commands) -> None:
     command = add(trainings, "gan", train_gan, "train a generator; run again to go on after a stop")
     add_files(command, metavar="FOLDER_OR_ZIP", help=data)
     add_recipe(command, gan.Recipe, kind=kind, steps={"required": True})
+    command = add(trainings, "vae", train_vae, "train the generator of a VAE; run again to go on after a stop")
+    add_files(command, metavar="FOLDER", help="folder of MNIST's idx files")
+    code = {"type": parse_count, "help": "how many numbers a code has (default %(default)s)"}
+    digits = {"choices": list(vae.WIDTHS), "help": "28×28 grey (default %(default)s)"}
+    add_recipe(command, vae.Recipe, kind=digits, latent_dim=code, steps={"required": True})
 
 
 def add_files(command: Parser, **data: str) -> None:
@@ -114,6 +119,11 @@ def train_flow(options: argparse.Namespace) -> Result:
 def train_gan(options: argparse.Namespace) -> Result:
     recipe = read_recipe(options, gan.Recipe)
     return finish(options, recipe, gan.train(recipe, options.data, state_file(options)))
+
+
+def train_vae(options: argparse.Namespace) -> Result:
+    recipe = read_recipe(options, vae.Recipe)
+    return finish(options, recipe, vae.train(recipe, options.data, state_file(options)))
 
 
 def state_file(options: argparse.Namespace) -> Path:

@@ -46,6 +46,62 @@ def report() -> str:
     return "\n\n".join(parts)
 
 
+NOISES = {
+    "sinusoidal": "sinusoidal, c = {c:g}",
+    "radial": "radial, c = {c:g}",
+    "digits": "{count} digits",
+    "compressive-sensing": "compressive sensing, {count:,} sums",
+    "one-bit": "1-bit, {count:,} signs",
+}
+
+AGAINST_NOISE = {
+    "map realnvp": "MAP",
+    "map-z realnvp": "MAP over z",
+    "asim realnvp": "Asim",
+    "mle dcgan": "MLE, DCGAN",
+    "mle vae": "MLE, VAE",
+    "bora dcgan": "Bora, DCGAN",
+    "bora vae": "Bora, VAE",
+    "bm3d": "BM3D",
+    "tv": "total variation",
+    "lasso": "LASSO",
+}
+"""Methods in the rows, with the family of their prior -> what a reader calls them, in the order of the tables."""
+
+
+def against_noise() -> str:
+    """The tables of structured noise, in Markdown: sets of pictures, and examples one by one."""
+    rows = read(RESULTS / "structured-noise.jsonl")
+    return "\n\n".join(
+        noise_table([row for row in rows if (row["set"] == "examples") == single], single) for single in (False, True)
+    )
+
+
+def noise_table(rows: Iterable[Row], single: bool) -> str:
+    """A table of PSNR in dB with a line for each problem and set, or `single` picture, and a column for each method.
+
+    Of several rows of a method, the last one counts.
+    """
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: list(NOISES).index(row["task"])):
+        method = " ".join([row["method"], *(row["prior"] or "").split("-")[:1]]).strip()
+        scores = zip(row["pictures"], row["each"], strict=True) if single else [(f"{row['images']}", averaged(row))]
+        for pictures, score in scores:
+            line = lines.setdefault((NOISES[row["task"]].format(**row["knobs"]), pictures), {})
+            line["measured"] = f"{score['input']:.1f}"
+            line[method] = f"{score['result']:.1f}"
+    found = dict.fromkeys(name for line in lines.values() for name in line)
+    order = [name for name in {**dict.fromkeys(["measured", *AGAINST_NOISE]), **found} if name in found]
+    cells = [[*key, *(line.get(name, "") for name in order)] for key, line in lines.items()]
+    head = ["problem", "picture" if single else "pictures", *(AGAINST_NOISE.get(name, name) for name in order)]
+    return table(head, cells)
+
+
+def averaged(row: Row) -> dict[str, float]:
+    """The scores of a row of structured noise over all of its pictures."""
+    return {part: row[part]["psnr"] for part in ("input", "result")}
+
+
 def restoration(rows: Iterable[Row]) -> str:
     """A table of PSNR in dB (with SSIM as the paper computed it), with a line for each problem and method."""
     order = list(METHODS)
@@ -132,11 +188,12 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def update(text: str) -> str:
-    """A document with its generated part made anew; ValueError if the document has no such part."""
-    part = re.compile(f"{re.escape(START)}.*{re.escape(END)}", re.DOTALL)
-    if not part.search(text):
-        raise ValueError(f"the document must have a line {START} and, below it, a line {END}")
-    return part.sub(lambda _: f"{START}\n\n{report()}\n\n{END}", text)
+    """A document with its generated parts made anew; ValueError if the document lacks one of them."""
+    part = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    made = [report(), against_noise()]
+    if len(part.findall(text)) != len(made):
+        raise ValueError(f"the document must have {len(made)} times a line {START} and, below it, a line {END}")
+    return part.sub(lambda _: f"{START}\n\n{made.pop(0)}\n\n{END}", text)
 
 
 if __name__ == "__main__":

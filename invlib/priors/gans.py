@@ -1,4 +1,4 @@
-"""Generators of GANs, which turn noise into images: priors without a density."""
+"""Generators of GANs and VAEs, which turn noise into images: priors without a density."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from invlib.priors.flows import standard_normal
 
 
 class Generator(nn.Module):
-    """The generator of a DCGAN: transposed convolutions, batch normalisation and ReLU.
+    """The generator of a DCGAN, and the decoder of a VAE: transposed convolutions, batch normalisation and ReLU.
 
     Radford et al. 2016, "Unsupervised representation learning with deep convolutional generative adversarial networks",
     https://arxiv.org/abs/1511.06434.

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
@@ -50,7 +51,7 @@ from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule
-from invlib.solvers.scribbles import find_strokes, fit_strokes, wash
+from invlib.solvers.scribbles import find_strokes, fit_strokes, tell_apart, wash, widened
 from invlib.solvers.streams import Streams, quarter_turn
 
 Settings = Mapping[str, Any]
@@ -205,6 +206,17 @@ def load_prior(name: str, kind: type) -> Any:
     return _load_prior(name, kind, checkpoints.weights_folder())
 
 
+def load_sized(name: str, kind: type, image_shape: ImageShape) -> Any:
+    """The same; ValueError if it is a flow or a generator of pictures of another shape than `image_shape` (C, H, W)."""
+    prior = load_prior(name, kind)
+    if getattr(prior, "image_shape", image_shape) != image_shape:
+        raise ValueError(
+            f"this prior draws pictures of {described(prior.image_shape)} only: ask for that size, not for "
+            f"{described(image_shape)}"
+        )
+    return prior
+
+
 @lru_cache(maxsize=4)
 def _load_prior(name: str, kind: type, folder: Path) -> Any:
     return checkpoints.load(name, kind=kind)
@@ -320,11 +332,6 @@ def run_direct(
 
     The density comes with the picture at no cost. It is told in bits for each number, as if of a picture of 8 bits.
     """
-    if problem.image_shape != prior.image_shape:
-        raise ValueError(
-            f"this prior draws pictures of {described(prior.image_shape)} only: ask for that size, not for "
-            f"{described(problem.image_shape)}"
-        )
     interpolate = problem.knobs["interpolate"]
     if interpolate and count < 2:
         raise ValueError(f"count must be at least 2 to interpolate, got {count}")
@@ -514,35 +521,65 @@ STROKES_PRIOR = "bf-strokes"
 """A denoiser of colour pictures whose noise is strokes of a pen."""
 
 
-def without_strokes(y: Tensor, prior: Denoiser, where: Tensor | None) -> tuple[Posterior, bool]:
-    """What the samplers need to know of a picture y (1, C, H, W) under strokes, and whether there are any.
+def strokes_added(y: Tensor) -> Tensor:
+    """An estimate of what strokes of a pen add to a picture y (1, C, H, W), of the same shape.
 
-    The strokes are where the (H, W) mask `where` is True; if it is None they are found.
+    The network knows strokes of a certain width, so it sees the picture reduced as well. The estimate is the strongest.
     """
+    network = Batched(Tiled(load_prior(STROKES_PRIOR, Denoiser)))
     colour = y.expand(1, 3, *y.shape[2:])  # a grey picture is one of equal colours
-    added = Batched(Tiled(load_prior(STROKES_PRIOR, Denoiser)))(colour).to(y.device)
-    added = added if y.shape[1] == 3 else added.mean(1, keepdim=True)
-    where = find_strokes(added) if where is None else where
-    washed, level = wash(y, where, fit_strokes(y, y - added, where), FAINT)
-    shape = (y.shape[1], y.shape[2], y.shape[3])
-    return Posterior(prior, Identity(shape), washed, level[0]), bool(where.any())
+    added, times = network(colour), 2
+    while min(y.shape[2:]) // times >= LEAST_SIDE:
+        reduced = F.interpolate(network(F.avg_pool2d(colour, times)), size=y.shape[2:])
+        stronger = reduced.square().sum(1, keepdim=True) > added.square().sum(1, keepdim=True)
+        added, times = torch.where(stronger, reduced, added), 2 * times
+    return added if y.shape[1] == 3 else added.mean(1, keepdim=True)
+
+
+LEAST_SIDE = 96
+"""How small a picture strokes are looked for in, in pixels."""
 
 
 def run_pair(
     problem: StructuredProblem, prior: Denoiser, settings: Settings, count: int, seed: int
 ) -> Iterator[Estimate]:
-    model, y = problem.build()
-    found = True
     if problem.task in DRAWN:
-        where = problem.knobs["strokes"][3] > 0 if problem.task == SCRIBBLE else None
-        posterior, found = without_strokes(y, prior, where)
-    else:
-        posterior = separation(model, y, prior)
+        yield from run_strokes(problem, prior, settings, count, seed)
+        return
+    posterior = separation(*problem.build(), prior)
     assert posterior.operator is not None
     states = sample_fast(posterior, Schedule(**settings), count=count, seed=seed)
-    for estimate in from_states(states, posterior.operator.crop):
-        ended = estimate.outcome is not None and not found
-        yield replace(estimate, outcome="finished: no strokes were found") if ended else estimate
+    yield from from_states(states, posterior.operator.crop)
+
+
+def run_strokes(
+    problem: StructuredProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    """A third of the evaluations fill in what is under the strokes, as if they were opaque. This tells their colour and
+    their opacity, and so what shines through them, of which the samples are drawn."""
+    _, y = problem.build()
+    shape, told = (y.shape[1], y.shape[2], y.shape[3]), problem.task == SCRIBBLE
+    where = problem.knobs["strokes"][3] > 0 if told else find_strokes(strokes_added(y))
+    schedule, found = Schedule(**settings), bool(where.any())
+    first = max(2, schedule.evaluations // 3)
+    covered = where if told else widened(where, 1)
+    level = torch.full(shape, FAINT).masked_fill(covered, 1.0)
+    filling = Schedule(first, correlation=0.0, derivative_above=1.0)
+    for estimate in from_states(
+        sample_fast(Posterior(prior, Identity(shape), y, level), filling, seed=seed), torch.clone
+    ):
+        yield replace(estimate, images=estimate.images.expand(count, *shape), outcome=None)
+    x_hat = estimate.images.to(y.device)
+    strokes = fit_strokes(y, x_hat, where)
+    if not told:
+        where = tell_apart(y, x_hat, strokes)
+        strokes = fit_strokes(y, x_hat, where)
+    washed, level = wash(y, where, strokes, FAINT)
+    rest = replace(schedule, evaluations=max(2, schedule.evaluations - first))
+    states = sample_fast(Posterior(prior, Identity(shape), washed, level[0]), rest, count=count, seed=seed)
+    for estimate in from_states(states, torch.clone):
+        done = estimate.outcome and (estimate.outcome if found else "finished: no strokes were found")
+        yield replace(estimate, evaluations=first + estimate.evaluations, step=first + estimate.step, outcome=done)
 
 
 def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str, Any]:
@@ -552,7 +589,7 @@ def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str,
     if task == "digits":
         return asdict(Schedule(40, sigma_0=0.5, correlation=correlation))
     if task in DRAWN:
-        return asdict(Schedule(20, sigma_0=0.5, correlation=correlation / 2))
+        return asdict(Schedule(36, sigma_0=0.5, correlation=correlation / 2))
     return asdict(Schedule(12, sigma_0=0.3, correlation=correlation))
 
 

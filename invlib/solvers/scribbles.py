@@ -59,7 +59,7 @@ def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor) -> list[Stroke]:
     """
     parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
     # Along the edges the estimate is best: the picture goes on beside the stroke.
-    edge = F.max_pool2d((~where)[None, None].float(), 5, 1, 2)[0, 0] > 0
+    edge = widened(~where, 2)
     strokes = []
     for index in range(1, int(parts.max()) + 1):
         part = parts == index
@@ -74,6 +74,24 @@ def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor) -> list[Stroke]:
     return strokes
 
 
+def tell_apart(y: Tensor, x_hat: Tensor, strokes: list[Stroke]) -> Tensor:
+    """Where the strokes are, among the pixels of each stroke and those around it: (H, W) bool.
+
+    A pixel belongs to a stroke if its colours are nearer to those of the stroke over the picture than to the picture's.
+    """
+    where = torch.zeros(y.shape[-2:], dtype=torch.bool)
+    for stroke in strokes:
+        over = stroke.kept * x_hat + stroke.added.view(1, -1, 1, 1)
+        nearer = ((y - over).square().sum(1) < (y - x_hat).square().sum(1))[0]
+        where |= nearer & widened(stroke.where, 1)
+    return where
+
+
+def widened(where: Tensor, pixels: int) -> Tensor:
+    """A mask (H, W) with the pixels around it."""
+    return F.max_pool2d(where[None, None].float(), 2 * pixels + 1, 1, pixels)[0, 0] > 0
+
+
 def wash(y: Tensor, where: Tensor, strokes: list[Stroke], faint: float) -> tuple[Tensor, Tensor]:
     """The picture without its strokes, and the standard deviation of the noise that it then has, (1, C, H, W) each.
 
@@ -85,7 +103,7 @@ def wash(y: Tensor, where: Tensor, strokes: list[Stroke], faint: float) -> tuple
     """
     washed, level = y.clone(), torch.full_like(y, faint).masked_fill(where, 1.0)
     # At the edges a pen covers pixels in part.
-    inside = -F.max_pool2d(-where[None, None].float(), 3, 1, 1)[0, 0] > 0
+    inside = ~widened(~where, 1)
     for stroke in strokes:
         if stroke.kept > OPAQUE:
             area = stroke.where

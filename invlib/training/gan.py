@@ -38,16 +38,24 @@ class Recipe(Optimisation):
         return Generator(SHAPES[self.kind], WIDTHS[self.kind])
 
 
+def strided(image_shape: Sequence[int], width: Sequence[int], outputs: int) -> nn.Sequential:
+    """Strided convolutions that mirror those of a generator of this width: from (batch, C, H, W) to `outputs` numbers.
+
+    They come as (batch, outputs, 1, 1).
+    """
+    channels, height, _ = image_shape
+    layers: list[nn.Module] = []
+    for inputs, doubled in itertools.pairwise([channels, *reversed(width)]):
+        layers += [nn.Conv2d(inputs, doubled, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(width[0], outputs, height // 2 ** len(width)))
+
+
 class Discriminator(nn.Module):
     """A logit for how true an image looks, from strided convolutions that mirror those of a generator of this width."""
 
     def __init__(self, image_shape: Sequence[int], width: Sequence[int]) -> None:
         super().__init__()
-        channels, height, _ = image_shape
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise([channels, *reversed(width)]):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width[0], 1, height // 2 ** len(width)))
+        self.layers = strided(image_shape, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (batch,) of images (batch, C, H, W) in [0, 1]."""

@@ -25,7 +25,7 @@ def scribble_over(x: Tensor, random: np.random.Generator) -> Tensor:
     channels, *size = x.shape[1:]
     for picture in drawn:
         for _ in range(random.integers(0, 4)):
-            pen = pen_strokes((size[0], size[1]), 1, random, thick=int(random.integers(0, 6)))
+            pen = pen_strokes((size[0], size[1]), 1, random, thick=int(random.integers(0, 8)))
             mask = torch.from_numpy(pen).to(x)
             if random.random() < 0.4:  # smooth edges, as many programs draw them
                 mask = F.avg_pool2d(F.pad(mask[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]

@@ -215,7 +215,7 @@ def likelihoods(run: Run) -> None:
     bits, interpolate = run.parameters.get("bits_per_dim"), run.parameters["knobs"]["interpolate"]
     st.subheader("How likely each sample is")
     if bits is None:
-        st.caption("A GAN cannot say, because it has no density. A flow can: choose one as the prior.")
+        st.caption("A generator cannot say, because it has no density. A flow can: choose one as the prior.")
         return
     st.caption(
         f"In bits for each of the {pixels.group(math.prod(run.parameters['image_shape']))} numbers of a picture: what "

@@ -146,7 +146,8 @@ DIRECT = r"""
 Both a flow and a GAN turn noise $z \sim \mathcal{N}(0, T^2 I)$ into a picture $x = G(z)$ in one evaluation; they learnt
 it with the temperature $T = 1$. A **flow** can be run backwards and so has an exact density: it says how likely any
 picture is, which makes it a prior for every kind of measurement. The generator of a **GAN** learnt only to deceive
-another network: it has no density, and many pictures are out of its reach.
+another network: it has no density, and many pictures are out of its reach. That of a **VAE** learnt to rebuild pictures
+from a code that another network guesses: its pictures are blurred, and it reaches more of them.
 """
 
 

@@ -74,7 +74,7 @@ def test_a_prior_is_offered_for_the_pictures_that_it_draws() -> None:
     assert offered["grey"][0] == "bf-cnn-gray"
     assert set(offered["grey"]) >= {"bf-unet-gray", "bf-recurrent-gray"}
     assert offered["faces"] == ["realnvp-faces", "dcgan-faces"]
-    assert offered["digits"] == ["bf-cnn-mnist", "realnvp-mnist-noise", "realnvp-mnist", "dcgan-mnist"]
+    assert offered["digits"] == ["bf-cnn-mnist", "realnvp-mnist-noise", "realnvp-mnist", "dcgan-mnist", "vae-mnist"]
     assert sampling.KINDS["grey"].has("mine", {"channels": 1})
     assert sampling.priors("faces")["realnvp-faces"] == "Faces, 64×64: RealNVP"
 
@@ -99,7 +99,7 @@ def test_a_flow_and_a_gan_draw_at_once(
         "temperature": str(float(temperature)),
     }  # fmt: skip
     assert ("bits for each of the 784 numbers" in text(page)) == (method == "flow")
-    assert ("A GAN cannot say" in text(page)) == (method == "gan")
+    assert ("A generator cannot say" in text(page)) == (method == "gan")
     assert all(map(close, run.samples, replayed(run, tmp_path / "drawn")))
 
     page.select_slider(key="temperature").set_value(0.5).run()
