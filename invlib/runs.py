@@ -309,7 +309,8 @@ def solve(problem: Problem, settings: Settings) -> Solving:
         else:
             level = noise_level(network, problem.seen, seed=settings.seed)
         problem = replace(problem, noise_estimate=level)
-    recorder = Recorder(problem, network, method.length(settings.values))
+    sampled = bool(method.forecast(settings.values))
+    recorder = Recorder(problem, network, None if sampled else method.length(settings.values))
     progress = Progress(method, settings)
     started = time.perf_counter()
     estimates = method.run(problem, network, settings.values, settings.samples, settings.seed)
@@ -354,7 +355,7 @@ class Progress:
 class Recorder:
     """What is kept of a run while it runs: its history, some of its states, and the noise that it finds.
 
-    Where the number of steps is known, states are kept evenly. Else every step is kept, then every second, every
+    Of a descent with a known number of steps, states are kept evenly. Else every step is kept, then every second, every
     fourth..., so that they are few in the end.
     """
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from invlib.priors import checkpoints
+from invlib.priors.denoisers import BFCNN
 from invlib.priors.flows import RealNVP
 from invlib.priors.gans import Generator
 
@@ -37,6 +38,10 @@ def weights_folder() -> dict[str, bytes]:
         "realnvp-mnist-noise": RealNVP((1, 28, 28), (2,), 1),
         "dcgan-faces": Generator((3, 64, 64), (4, 4, 4), latent_dim=4),
         "dcgan-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
+        "bf-unet-color": BFCNN(3, depth=2, width=4),
+        "bf-unet-gray": BFCNN(1, depth=2, width=4),
+        "bf-cnn-mnist": BFCNN(1, depth=2, width=4),
+        "bf-strokes": BFCNN(3, depth=2, width=4),
         "vae-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
     }
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -79,6 +79,7 @@ FEW = {"digits": ("--count", 2), "compressive-sensing": ("--count", 100), "one-b
         (noise, method)
         for noise in (*NOISES, "scribble.png")
         for method in suiting("remove-noise", noise.replace(".png", ""))
+        if method != "pair"
     ],
 )
 def test_every_noise_with_every_method(capsys, picture, scribble, noise, method):
@@ -101,6 +102,40 @@ def test_every_noise_with_every_method(capsys, picture, scribble, noise, method)
     names = ["restored", "noisy"] + ([] if noise in ("compressive-sensing", "one-bit") else ["noise"])
     assert row["files"] == [f"out/astronaut-{name}.png" for name in names]
     assert [list(images.load_image(file).shape[1:]) for file in row["files"]] == [shape] * len(names)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 40, 52), (3, 72, 61)])
+@pytest.mark.parametrize("noise", ["sinusoidal", "radial", "digits", "scribble.png", "found", "measured"])
+def test_two_denoisers_take_pictures_of_any_size(capsys, noise, shape):
+    images.save_image(images.quantise(torch.rand(1, *shape)), "any.png")
+    strokes = torch.zeros(1, 3, *shape[1:])
+    strokes[:, 0, 10:14, 8:30] = 1
+    images.save_image(strokes, "strokes.png")
+    given = {
+        "scribble.png": ["--noise", "strokes.png"],
+        "found": ["--noise", "strokes.png", "--find"],
+        "measured": ["--find", "--measured"],
+        "digits": ["--noise", "digits", "--count", 1],
+    }.get(noise, ["--noise", noise])
+    row = run(capsys, "any.png", *given, "--method", "pair", "--samples", 2, "--evaluations", 6)
+    assert (row["image_shape"], row["resized"], row["samples"]) == ([*shape], False, 2)
+    assert row["prior"] == ("bf-unet-color" if shape[0] == 3 else "bf-unet-gray")
+    assert row["task"] == {"scribble.png": "scribble", "found": "strokes", "measured": "strokes"}.get(noise, noise)
+    assert ("mean" in row) == ("spread_skill" in row) == (noise != "measured")
+    assert row["evaluations"] <= 6
+    assert row["history"]["evaluations"] == sorted(set(row["history"]["evaluations"]))
+    assert [list(images.load_image(file).shape[1:]) for file in row["files"][:3]] == [[*shape]] * 3
+
+
+def test_the_default_for_other_pictures_than_small_ones_is_two_denoisers(capsys):
+    images.save_image(torch.rand(1, 3, 40, 40), "other.png")
+    row = run(capsys, "other.png", "--noise", "radial", "--evaluations", 4)
+    assert (row["method"], row["image_shape"]) == ("pair", [3, 40, 40])
+    sentence = refused(capsys, "other.png", "--noise", "radial", "--find")
+    assert "--find is for strokes" in sentence
+    images.save_image(torch.ones(1, 1, 30, 40), "strokes.png")
+    images.save_image(torch.rand(1, 3, 40, 52), "wide.png")
+    assert "draw the strokes on a copy" in refused(capsys, "wide.png", "--noise", "strokes.png")
 
 
 def test_several_samples_are_written_and_scored(capsys, picture):
@@ -148,7 +183,7 @@ def test_the_middle_of_a_picture_of_any_size_is_taken(capsys):
     wide = torch.zeros(1, 1, 90, 150)
     wide[..., 30:120] = images.centre_square(examples.example("camera"), 90)
     images.save_image(wide, "wide.png")
-    row = run(capsys, "wide.png", "--noise", "radial", "--c", 0.001, "--method", "tv")
+    row = run(capsys, "wide.png", "--noise", "radial", "--c", 0.001, "--method", "asim", "--steps", 1)
     assert (row["picture_shape"], row["image_shape"], row["resized"]) == ([1, 90, 150], [3, 64, 64], True)
     expected = images.centre_square(images.load_image("wide.png", channels=3)[..., 30:120], 64)
     assert float((images.load_image(row["files"][1]) - expected).abs().max()) < 3 / 255

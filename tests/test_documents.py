@@ -147,7 +147,8 @@ def run_invlib(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
         run_invlib([*record, ">", "run.json"], capsys)
     arguments, target = (arguments[:-2], arguments[-1]) if ">" in arguments else (arguments, None)
     if arguments[0] == "remove-noise" and not {"--steps", "tv"} & {*arguments}:
-        arguments = [*arguments, "--steps", "2"]  # there are hundreds by default
+        few = "--evaluations" if {"--find", "photo.jpg"} & {*arguments} else "--steps"
+        arguments = [*arguments, few, "2"]  # there are hundreds by default
     assert main(arguments) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     if target is not None:

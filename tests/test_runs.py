@@ -145,7 +145,7 @@ def check_that_it_replays(capsys: pytest.CaptureFixture[str], name: str, *argume
     return first
 
 
-@pytest.mark.parametrize("noise", [*STRUCTURED, "measured", "measured scribble", "several"])
+@pytest.mark.parametrize("noise", [*STRUCTURED, "measured", "measured scribble", "several", "pair", "found"])
 def test_remove_noise_is_replayed_to_the_byte(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_priors: None, noise: str
 ) -> None:
@@ -153,14 +153,19 @@ def test_remove_noise_is_replayed_to_the_byte(
     images.save_image(examples.example("astronaut", side=80), "face.png")
     images.save_image(STROKES[:3] * STROKES[3:], "strokes.png")
     named = {"scribble": "strokes.png", "measured scribble": "strokes.png", "measured": "radial", "several": "one-bit"}
+    named |= {"pair": "sinusoidal", "found": "strokes.png"}
     count = STRUCTURED.get(noise, {}).get("count", 100 if noise == "several" else None)
-    arguments = ["--noise", named.get(noise, noise), "--seed", 3, "--steps", 3]
+    # As a flow is asked for, the picture is reduced to its size.
+    arguments = ["--noise", named.get(noise, noise), "--seed", 3, "--steps", 3, "--method", "map"]
     arguments += ["--count", count] if count else []
     arguments += ["--measured"] if noise.startswith("measured") else []
     arguments += ["--method", "mle", "--samples", 2] if noise == "several" else []
+    if noise in ("pair", "found"):
+        arguments = [*arguments[:4], "--method", "pair", "--evaluations", 6, "--samples", 2]
+        arguments += ["--find"] if noise == "found" else []
     row = check_that_it_replays(capsys, "remove-noise", "face.png", *arguments)
     assert row["command"] == "remove-noise"
-    assert row["samples"] == (2 if noise == "several" else 1)
+    assert row["samples"] == (2 if noise in ("several", "pair", "found") else 1)
 
 
 # A problem that is new

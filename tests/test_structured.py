@@ -17,6 +17,7 @@ from invlib.problems.structured import DIGITS, FACES, IMAGE_SHAPES, TASKS, Measu
 from invlib.solvers import inversion, methods
 from invlib.solvers.inversion import collect
 from invlib.solvers.methods import FAMILIES, suiting
+from invlib.solvers.schedules import Schedule
 from tests.small_priors import use_small_priors
 
 SHAPE = (3, 64, 64)
@@ -32,7 +33,7 @@ def priors(tmp_path, monkeypatch):
 
 def problem(task: str, seed: int = 0) -> MeasurementModel:
     given = {"count": COUNTS[task]} if task in COUNTS else {}
-    if task == "scribble":
+    if task in structured.DRAWN:
         strokes = torch.zeros(4, 64, 64)
         strokes[:, 20:24, 10:50] = 1
         given = {"strokes": strokes}
@@ -51,7 +52,9 @@ def names(method: str) -> set[str]:
 
 def load_prior(task: str, method: str):
     kind = METHODS[method].prior
-    return None if kind is None else methods.load_prior(f"{FAMILIES[kind]}-{TASKS[task].pictures}", kind)
+    if kind not in FAMILIES:
+        return None if kind is None else methods.load_prior(methods.default_prior(3), kind)
+    return methods.load_prior(f"{FAMILIES[kind]}-{TASKS[task].pictures}", kind)
 
 
 def pictures(task: str, count: int = 2) -> Tensor:
@@ -66,7 +69,7 @@ def pictures(task: str, count: int = 2) -> Tensor:
 def test_a_task_names_methods_that_exist_and_settings_that_they_have(task):
     assert TASKS[task].pictures in (FACES, DIGITS)
     suitable = suiting("remove-noise", task)
-    assert next(iter(suitable)) == "map"
+    assert next(iter(suitable)) == ("pair" if task == "strokes" else "map")
     for name, method in METHODS.items():
         assert set(method.tasks or TASKS) <= set(TASKS)
         assert set(method.defaults) <= set(method.tasks or TASKS)
@@ -76,8 +79,13 @@ def test_a_task_names_methods_that_exist_and_settings_that_they_have(task):
 
 def test_the_methods_of_a_task():
     common = ["map", "map-z", "mle", "asim", "bora"]
+    special = {
+        "compressive-sensing": [*common, "lasso"],
+        "one-bit": common,
+        "strokes": ["pair", *common],
+    }
     for task in TASKS:
-        expected = {"compressive-sensing": [*common, "lasso"], "one-bit": common}.get(task, [*common, "bm3d", "tv"])
+        expected = special.get(task, ["map", "pair", *common[1:], "bm3d", "tv"])
         assert list(suiting("remove-noise", task)) == expected
 
 
@@ -102,7 +110,7 @@ def test_the_settings_of_a_method_are_arguments_of_it(name):
         "asim": inversion.asim,
         "bora": inversion.bora,
     }
-    functions |= {"lasso": methods.run_lasso, "tv": methods.run_tv, "bm3d": methods.run_bm3d}
+    functions |= {"pair": Schedule, "lasso": methods.run_lasso, "tv": methods.run_tv, "bm3d": methods.run_bm3d}
     assert names(name) <= set(signature(functions[name]).parameters)
 
 
@@ -145,7 +153,7 @@ def test_priors_have_the_kind_of_the_task_s_pictures(task):
     for method in suiting("remove-noise", task):
         prior = load_prior(task, method)
         assert (prior is None) == (METHODS[method].prior is None)
-        assert prior is None or prior.image_shape == shape
+        assert METHODS[method].prior not in FAMILIES or prior.image_shape == shape
 
 
 # Problems

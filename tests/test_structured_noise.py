@@ -213,7 +213,7 @@ def test_rows_are_kept_and_not_measured_again_and_become_tables(capsys, folder, 
     [
         (["--prior", "vae-mnist", "--methods", "bora"], "draws pictures of 28×28 pixels in grey only"),
         (["--prior", "vae-mnist", "--methods", "map"], "vae-mnist is a Generator, not a Flow"),
-        (["--methods", "map,magic"], "magic is not for sinusoidal: choose from map, map-z"),
+        (["--methods", "map,magic"], "magic is not for sinusoidal: choose from map, pair"),
         (["--methods", "lasso"], "lasso is not for sinusoidal"),
         (["--methods", "tv,map", "--gamma", "1"], "--gamma does not belong to tv, map, which has --beta, --steps"),
         (["--c", "0.1", "--sweep"], "--c and --sweep exclude one another"),

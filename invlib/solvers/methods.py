@@ -578,8 +578,10 @@ def run_strokes(
     rest = replace(schedule, evaluations=max(2, schedule.evaluations - first))
     states = sample_fast(Posterior(prior, Identity(shape), washed, level[0]), rest, count=count, seed=seed)
     for estimate in from_states(states, torch.clone):
-        done = estimate.outcome and (estimate.outcome if found else "finished: no strokes were found")
-        yield replace(estimate, evaluations=first + estimate.evaluations, step=first + estimate.step, outcome=done)
+        evaluations, outcome = first + estimate.evaluations, estimate.outcome
+        if outcome is not None and outcome.startswith("finished"):
+            outcome = f"finished its {evaluations} evaluations" if found else "finished: no strokes were found"
+        yield replace(estimate, evaluations=evaluations, step=first + estimate.step, outcome=outcome)
 
 
 def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str, Any]:
