@@ -127,6 +127,15 @@ def test_two_denoisers_take_pictures_of_any_size(capsys, noise, shape):
     assert [list(images.load_image(file).shape[1:]) for file in row["files"][:3]] == [[*shape]] * 3
 
 
+def test_the_strength_of_stripes_is_estimated(capsys, picture):
+    """A white prior takes a part of it for the picture, so what is estimated is only of the right size."""
+    noise = ("--noise", "sinusoidal", "--c", 0.2, "--estimate-c")
+    row = run(capsys, picture, *noise, "--method", "pair", "--evaluations", 4)
+    assert row["knobs"] == {"c": 0.2, "estimate_c": True}
+    assert 0.02 < row["c_estimate"] < 0.4
+    assert "tv has to be told how strong the noise is" in refused(capsys, picture, *noise, "--method", "tv")
+
+
 def test_the_default_for_other_pictures_than_small_ones_is_two_denoisers(capsys):
     images.save_image(torch.rand(1, 3, 40, 40), "other.png")
     row = run(capsys, "other.png", "--noise", "radial", "--evaluations", 4)

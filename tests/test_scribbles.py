@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from invlib.problems.structured import draw_scribble
+from invlib import examples
+from invlib.priors.denoisers import Denoiser
+from invlib.problems.structured import TASKS, draw_scribble
+from invlib.solvers.methods import estimate_strength, load_prior
 from invlib.solvers.scribbles import OPAQUE, find_strokes, fit_strokes, wash
 
 
@@ -67,3 +70,11 @@ def test_a_scribble_depends_on_its_seed_and_grows_with_the_picture() -> None:
     assert not torch.equal(draw_scribble((64, 64), 3), draw_scribble((64, 64), 4))
     small, large = (draw_scribble((side, side), 3)[3].count_nonzero() for side in (64, 320))
     assert large > 3 * small
+
+
+def test_the_strength_of_stripes_follows_from_the_measurements() -> None:
+    """On a photograph, with the shipped denoiser, which is told half of the strength."""
+    x, task = examples.example("coffee", side=64), TASKS["sinusoidal"]
+    y = task.model((3, 64, 64), c=0.2).measure(x, seed=1)
+    strength = estimate_strength(task.model((3, 64, 64), c=0.1), y, load_prior("bf-unet-color", Denoiser), seed=0)
+    assert strength == pytest.approx(2, rel=0.1)

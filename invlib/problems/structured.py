@@ -93,13 +93,13 @@ def digits(shape: ImageShape, *, count: int, seed: int = 0) -> MeasurementModel:
     return MeasurementModel(tuple(shape), lambda x: 0.5 * x, PastedDigits(flow, places, shape), factor=0.5)
 
 
-def sinusoid(shape: ImageShape, *, c: float, seed: int = 0) -> MeasurementModel:
-    """x with noise whose strength rises and falls from row to row."""
+def sinusoid(shape: ImageShape, *, c: float, estimate_c: bool = False, seed: int = 0) -> MeasurementModel:
+    """x with noise whose strength rises and falls from row to row. `estimate_c` is a method's business."""
     return MeasurementModel(tuple(shape), identity, sinusoidal(shape, c))
 
 
-def spot(shape: ImageShape, *, c: float, seed: int = 0) -> MeasurementModel:
-    """x with noise that is strong in the middle and fades outwards."""
+def spot(shape: ImageShape, *, c: float, estimate_c: bool = False, seed: int = 0) -> MeasurementModel:
+    """x with noise that is strong in the middle and fades outwards. `estimate_c` is a method's business."""
     return MeasurementModel(tuple(shape), identity, radial(shape, c))
 
 
@@ -172,6 +172,13 @@ def rate(about: str) -> Knob:
 NOISE_RATE = rate(
     "How strong the noise is where it is strongest, 1 being the picture's full range. More hides more of the picture."
 )
+UNTOLD = Knob(
+    "estimate_c",
+    bool,
+    "Do not tell the method how strong the noise is, only how its strength changes from place to place; the method "
+    "pair estimates it.",
+    shown=False,
+)
 SENSING_RATE = rate(
     "How strong the noise in the measured numbers is where it is strongest. More leaves the picture coarser."
 )
@@ -180,14 +187,14 @@ TASKS: dict[str, StructuredTask] = {
     "sinusoidal": StructuredTask(
         title="Sinusoidal noise",
         model=sinusoid,
-        knobs=(NOISE_RATE,),
+        knobs=(NOISE_RATE, UNTOLD),
         swept=("c", RATES),
         about="The noise rises and falls from row to row. How strong it is in each, the noise model knows.",
     ),
     "radial": StructuredTask(
         title="Radial noise",
         model=spot,
-        knobs=(NOISE_RATE,),
+        knobs=(NOISE_RATE, UNTOLD),
         swept=("c", RATES),
         about=("The noise is strong in the middle and fades outwards. How strong it is where, the noise model knows."),
     ),
@@ -209,8 +216,7 @@ TASKS: dict[str, StructuredTask] = {
         factor=0.5,
         about=(
             "The picture was dimmed to half, and handwritten digits were added to it, each in one of its three "
-            "colours. The noise model is a flow that knows what digits look like, and where they lie, but not which "
-            "they are."
+            "colours. The noise model knows what digits look like, and where they lie, but not which they are."
         ),
         no_picture="--measured does not go with digits, whose places would have to be known: leave it out",
     ),

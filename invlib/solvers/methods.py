@@ -546,10 +546,53 @@ def run_pair(
     if problem.task in DRAWN:
         yield from run_strokes(problem, prior, settings, count, seed)
         return
-    posterior = separation(*problem.build(), prior)
+    model, y = problem.build()
+    found = {}
+    if problem.knobs.get("estimate_c"):
+        strength = estimate_strength(model, y, prior, seed)
+        found = {"c_estimate": strength * problem.knobs["c"]}
+        model = scaled(model, strength)
+    posterior = separation(model, y, prior)
     assert posterior.operator is not None
     states = sample_fast(posterior, Schedule(**settings), count=count, seed=seed)
-    yield from from_states(states, posterior.operator.crop)
+    for estimate in from_states(states, posterior.operator.crop):
+        yield replace(estimate, found=found)
+
+
+def scaled(model: MeasurementModel, strength: float) -> MeasurementModel:
+    """The same measurements with noise that is so many times as strong, of which only Gaussian noise is capable."""
+    assert isinstance(model.noise, Gaussian)
+    return replace(model, noise=Gaussian((strength * model.noise.std).clamp_min(1e-3), model.noise.mean))
+
+
+def estimate_strength(model: MeasurementModel, y: Tensor, prior: Denoiser, seed: int) -> float:
+    """How many times as strong as in the model the Gaussian noise in measurements y (1, C, H, W) is.
+
+    Expectation maximisation: samples of the picture leave noise, whose strength is that of the next round. It begins as
+    if the whole picture were noise, because it is slow from below. The strength is measured by the median where the
+    noise is strongest, because some texture is left as well.
+    """
+    assert isinstance(model.noise, Gaussian)
+    std, mean = model.noise.std.expand(model.image_shape), model.noise.mean
+    strong = std > std.max() / 2
+
+    def strength(noise: Tensor) -> float:
+        measured = float((noise.cpu().abs() / std)[:, strong].median()) / NORMAL_MEDIAN
+        return min(max(measured, 1e-3), 1e3)
+
+    share = strength(y - y.mean())
+    for _ in range(ROUNDS):
+        schedule = Schedule(8, sigma_0=0.5, correlation=0.5)
+        *_, last = sample_fast(separation(scaled(model, share), y, prior), schedule, count=2, seed=seed)
+        share = strength(y - mean - last.denoised.cpu())
+    return share
+
+
+ROUNDS = 3
+"""How often the strength of noise is estimated anew."""
+
+NORMAL_MEDIAN = 0.6745
+"""The median of the magnitude of a standard normal variable."""
 
 
 def run_strokes(
@@ -852,7 +895,11 @@ def methods_for(problem: Problem) -> dict[str, Method]:
     Flows and GANs are for pictures of one size.
     """
     methods = suiting(problem.command, problem.task)
-    if not isinstance(problem, StructuredProblem) or problem.image_shape == problem.kind.small:
+    if not isinstance(problem, StructuredProblem):
+        return methods
+    if problem.knobs.get("estimate_c"):
+        return {"pair": methods["pair"]}
+    if problem.image_shape == problem.kind.small:
         return methods
     return {name: method for name, method in methods.items() if method.prior not in FAMILIES}
 
@@ -869,6 +916,8 @@ def find(problem: Problem, name: str) -> Method:
     suitable = methods_for(problem)
     if name in suiting(problem.command, problem.task) and name not in suitable:
         assert isinstance(problem, StructuredProblem)
+        if problem.knobs.get("estimate_c"):
+            raise ValueError(f"{name} has to be told how strong the noise is: leave out --estimate-c, or choose pair")
         raise ValueError(
             f"{name} is for pictures of {described(problem.kind.small)}, and this one has "
             f"{described(problem.image_shape)}: choose from {', '.join(suitable)}, or reduce it"

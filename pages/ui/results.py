@@ -230,7 +230,8 @@ def likelihoods(run: Run) -> None:
 
 def trajectory(run: Run) -> None:
     """Show the states of a run, with a slider. As a fragment, it alone is drawn again when the slider is moved."""
-    frames, structured = run.frames, run.noise_found is not None
+    frames = run.frames
+    structured = run.noise_found is not None and "predicted" not in run.parameters["history"]
     st.subheader("How the picture formed" if structured else "How the first sample formed")
     left_words = "The noise that it leaves" if structured else "The noisy picture"
     right_words = "The picture" if structured else "What the denoiser makes of it"
