@@ -50,11 +50,14 @@ NOISES = {
     "sinusoidal": "sinusoidal, c = {c:g}",
     "radial": "radial, c = {c:g}",
     "digits": "{count} digits",
+    "scribble": "scribble, place told",
+    "strokes": "scribble, place unknown",
     "compressive-sensing": "compressive sensing, {count:,} sums",
     "one-bit": "1-bit, {count:,} signs",
 }
 
 AGAINST_NOISE = {
+    "pair bf": "two denoisers",
     "map realnvp": "MAP",
     "map-z realnvp": "MAP over z",
     "asim realnvp": "Asim",
@@ -85,7 +88,11 @@ def noise_table(rows: Iterable[Row], single: bool) -> str:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in sorted(rows, key=lambda row: list(NOISES).index(row["task"])):
         method = " ".join([row["method"], *(row["prior"] or "").split("-")[:1]]).strip()
-        scores = zip(row["pictures"], row["each"], strict=True) if single else [(f"{row['images']}", averaged(row))]
+        scores = (
+            zip(row["pictures"], row["each"], strict=True)
+            if single
+            else [(f"{row['images']}, {row['set']}", averaged(row))]
+        )
         for pictures, score in scores:
             line = lines.setdefault((NOISES[row["task"]].format(**row["knobs"]), pictures), {})
             line["measured"] = f"{score['input']:.1f}"

@@ -51,7 +51,7 @@ from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, sample_fast
 from invlib.solvers.schedules import Ascent, Schedule
-from invlib.solvers.scribbles import find_strokes, fit_strokes, tell_apart, wash, widened
+from invlib.solvers.scribbles import clearest, find_strokes, fit_strokes, tell_apart, wash, widened
 from invlib.solvers.streams import Streams, quarter_turn
 
 Settings = Mapping[str, Any]
@@ -536,7 +536,7 @@ def strokes_added(y: Tensor) -> Tensor:
     return added if y.shape[1] == 3 else added.mean(1, keepdim=True)
 
 
-LEAST_SIDE = 96
+LEAST_SIDE = 256
 """How small a picture strokes are looked for in, in pixels."""
 
 
@@ -602,8 +602,13 @@ def run_strokes(
     their opacity, and so what shines through them, of which the samples are drawn."""
     _, y = problem.build()
     shape, told = (y.shape[1], y.shape[2], y.shape[3]), problem.task == SCRIBBLE
-    where = problem.knobs["strokes"][3] > 0 if told else find_strokes(strokes_added(y))
-    schedule, found = Schedule(**settings), bool(where.any())
+    clear = None
+    if told:
+        where = problem.knobs["strokes"][3] > 0
+    else:
+        where = find_strokes(added := strokes_added(y))
+        clear = clearest(added, where)
+    schedule = Schedule(**settings)
     first = max(2, schedule.evaluations // 3)
     covered = where if told else widened(where, 1)
     level = torch.full(shape, FAINT).masked_fill(covered, 1.0)
@@ -613,11 +618,12 @@ def run_strokes(
     ):
         yield replace(estimate, images=estimate.images.expand(count, *shape), outcome=None)
     x_hat = estimate.images.to(y.device)
-    strokes = fit_strokes(y, x_hat, where)
+    strokes = fit_strokes(y, x_hat, where, clear)
     if not told:
         where = tell_apart(y, x_hat, strokes)
         strokes = fit_strokes(y, x_hat, where)
     washed, level = wash(y, where, strokes, FAINT)
+    found = bool(where.any())
     rest = replace(schedule, evaluations=max(2, schedule.evaluations - first))
     states = sample_fast(Posterior(prior, Identity(shape), washed, level[0]), rest, count=count, seed=seed)
     for estimate in from_states(states, torch.clone):

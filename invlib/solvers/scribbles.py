@@ -18,6 +18,9 @@ from torch.nn import functional as F
 SEEN, SURE = 0.03, 0.1
 """How much strokes change a pixel, root mean square over colours: where a stroke may be, and where one surely is."""
 
+TELLING = 0.6
+"""What is left of the squared difference from the picture if a stroke explains it, at most."""
+
 OPAQUE = 0.12
 """The least part of a picture that has to shine through for it to be used."""
 
@@ -49,28 +52,45 @@ class Stroke(NamedTuple):
     added: Tensor
 
 
-def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor) -> list[Stroke]:
+def clearest(added: Tensor, where: Tensor) -> Tensor:
+    """Where strokes are clearest: half as strong as the strongest of their connected part, or more, (H, W) bool."""
+    change = added[0].square().mean(0).sqrt().cpu()
+    parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
+    clear = torch.zeros_like(where, device="cpu")
+    for index in range(1, int(parts.max()) + 1):
+        part = parts == index
+        clear |= part & (change > change[part].quantile(0.95) / 2)
+    return clear
+
+
+def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor, clear: Tensor | None = None) -> list[Stroke]:
     """Opacity and colour of every connected part of strokes, by least squares of y on an estimate of the picture.
+
+    Parts that are explained no better by a stroke than by the picture are left out.
 
     Parameters
     ----------
     y, x_hat : the picture under the strokes, and an estimate of it without, (1, C, H, W).
     where : where the strokes are, (H, W) bool.
+    clear : the pixels that are fitted, (H, W) bool; those along the edges of the strokes if None.
     """
     parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
     # Along the edges the estimate is best: the picture goes on beside the stroke.
-    edge = widened(~where, 2)
+    clear = widened(~where, 2) if clear is None else clear
     strokes = []
     for index in range(1, int(parts.max()) + 1):
         part = parts == index
-        fitted = part & edge
+        fitted = part & clear
         if int(fitted.sum()) < FEWEST:
             continue
         below, above = x_hat[0, :, fitted], y[0, :, fitted]
         centred = below - below.mean(1, keepdim=True)
         slope = float((centred * (above - above.mean(1, keepdim=True))).sum() / centred.square().sum().clamp_min(1e-9))
         kept = min(max(slope, 0.0), 0.95)
-        strokes.append(Stroke(part, kept, above.mean(1) - kept * below.mean(1)))
+        added = above.mean(1) - kept * below.mean(1)
+        left, before = (above - kept * below - added[:, None]).square().mean(), (above - below).square().mean()
+        if left < TELLING * before:
+            strokes.append(Stroke(part, kept, added))
     return strokes
 
 

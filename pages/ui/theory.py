@@ -129,9 +129,9 @@ NOISE_SLIDERS = r"""
 - **Descend in**: the paper changes the code $z$ of the picture, $x = G(z)$, a step at a time. The picture itself gets
   there in fewer steps.
 
-**Two denoisers** take pictures of any size, because no flow is needed: one knows what photographs look like, another what
-the noise looks like, and the unknown is the pair of both, whose sum was measured. The first paper's sampler draws such
-pairs, so there are several answers, and where they differ nobody can tell picture and noise apart. Noise that is
+**Two denoisers** take pictures of any size, because no flow is needed: one knows what photographs look like, another
+what the noise looks like, and the unknown is the pair of both, whose sum was measured. The first paper's sampler draws
+such pairs. So there are several answers, and where they differ nobody can tell picture and noise apart. Noise that is
 Gaussian needs no second denoiser. Of a **scribble** a denoiser of strokes says where it is; its colour and its opacity
 follow along its edges, and then what shines through it is used.
 
