@@ -127,7 +127,7 @@ def test_a_run_has_a_band_where_it_was_measured_and_nowhere_else(data):
         assert "band" not in solved(**other), other
     assert "band" not in solved(truth=False), "the noise of a picture that was measured is estimated"
     save_prior("bf-unet-color", strength=0.5)
-    runs.load_prior.__globals__["_load_prior"].cache_clear()
+    runs.load_sized.__globals__["_load_prior"].cache_clear()
     assert "band" not in solved(), "another prior's factors"
 
 

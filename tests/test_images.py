@@ -485,7 +485,7 @@ def test_strokes_as_a_paint_program_saves_them() -> None:
     assert torch.equal(load_drawing(encoded(opaque)), drawings[1])
     strokes = {"strokes": load_drawing(CASES / "mask_all_white.png")}
     with pytest.raises(ValueError, match="the strokes hide the whole picture"):
-        structured.pose("scribble", Picture("face", torch.zeros(1, 3, 64, 64), ""), strokes)
+        structured.pose("scribble", Picture("face", torch.zeros(1, 3, *strokes["strokes"].shape[1:]), ""), strokes)
 
 
 @pytest.mark.parametrize("colour", [0, 255, "picture"])
