@@ -204,7 +204,7 @@ def test_rows_are_kept_and_not_measured_again_and_become_tables(capsys, folder, 
     sets, examples_ = report.against_noise().split("\n\n")
     assert sets.splitlines()[0] == "| problem | pictures | measured | Asim | Bora, VAE | total variation |"
     asim = again["rows"][1]["result"]["psnr"]
-    assert f"| radial, c = 0.1 | 2 | {again['rows'][0]['input']['psnr']:.1f} | {asim:.1f} |  |" in sets
+    assert f"| radial, c = 0.1 | 2, faces | {again['rows'][0]['input']['psnr']:.1f} | {asim:.1f} |  |" in sets
     assert [line.split(" | ")[1] for line in examples_.splitlines()[2:]] == ["coffee", "cat"]
 
 
