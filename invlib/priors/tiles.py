@@ -175,7 +175,7 @@ def _pulled_back(outputs: Tensor, inputs: Tensor, direction: Tensor) -> Tensor:
 
 
 class TiledParts:
-    """The same of pictures side by side, each of which is cut into the tiles of its own denoiser."""
+    """A `Tiled` for pictures side by side, each of which is cut into the tiles of its own denoiser."""
 
     def __init__(self, denoiser: SideBySide) -> None:
         self.denoiser = denoiser

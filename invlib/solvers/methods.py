@@ -526,14 +526,16 @@ def strokes_added(y: Tensor) -> Tensor:
 
     The network knows strokes of a certain width, so it sees the picture reduced as well. The estimate is the strongest.
     """
-    network = Batched(Tiled(load_prior(STROKES_PRIOR, Denoiser)))
-    colour = y.expand(1, 3, *y.shape[2:])  # a grey picture is one of equal colours
+    denoiser = load_prior(STROKES_PRIOR, Denoiser)
+    network = Batched(Tiled(denoiser))
+    # A grey picture is one of equal colours.
+    colour = y.expand(1, 3, *y.shape[2:]).to(next(denoiser.parameters()).device)
     added, times = network(colour), 2
     while min(y.shape[2:]) // times >= LEAST_SIDE:
         reduced = F.interpolate(network(F.avg_pool2d(colour, times)), size=y.shape[2:])
         stronger = reduced.square().sum(1, keepdim=True) > added.square().sum(1, keepdim=True)
         added, times = torch.where(stronger, reduced, added), 2 * times
-    return added if y.shape[1] == 3 else added.mean(1, keepdim=True)
+    return (added if y.shape[1] == 3 else added.mean(1, keepdim=True)).to(y.device)
 
 
 LEAST_SIDE = 256
@@ -598,8 +600,11 @@ NORMAL_MEDIAN = 0.6745
 def run_strokes(
     problem: StructuredProblem, prior: Denoiser, settings: Settings, count: int, seed: int
 ) -> Iterator[Estimate]:
-    """A third of the evaluations fill in what is under the strokes, as if they were opaque. This tells their colour and
-    their opacity, and so what shines through them, of which the samples are drawn."""
+    """Samples of a picture under strokes, which use what shines through them.
+
+    A third of the evaluations fill in what is under the strokes, as if they were opaque. Their colour and their opacity
+    follow from that, and samples are drawn in the other evaluations.
+    """
     _, y = problem.build()
     shape, told = (y.shape[1], y.shape[2], y.shape[3]), problem.task == SCRIBBLE
     clear = None
@@ -616,7 +621,11 @@ def run_strokes(
     for estimate in from_states(
         sample_fast(Posterior(prior, Identity(shape), y, level), filling, seed=seed), torch.clone
     ):
-        yield replace(estimate, images=estimate.images.expand(count, *shape), outcome=None)
+        diverged = estimate.outcome is not None and not estimate.outcome.startswith("finished")
+        images = estimate.images.expand(count, *shape)
+        yield replace(estimate, images=images, outcome=estimate.outcome if diverged else None)
+    if diverged:
+        return
     x_hat = estimate.images.to(y.device)
     strokes = fit_strokes(y, x_hat, where, clear)
     if not told:
@@ -753,7 +762,6 @@ def lam(about: str) -> Knob:
     )
 
 
-SEPARATED = ("sinusoidal", "radial", "digits", SCRIBBLE, STROKES)
 DENOISING = ("sinusoidal", "radial", "digits", SCRIBBLE)
 
 
@@ -825,7 +833,7 @@ METHODS: dict[str, dict[str, Method]] = {
             run_pair,
             Denoiser,
             knobs_of(Schedule),
-            SEPARATED,
+            (*DENOISING, STROKES),
             default=schedule_for_pair,
             draws=True,
             forecast=lambda settings: Schedule(**settings).forecast(),

@@ -6,12 +6,13 @@ says that was trained on strokes instead of white noise. Colour and opacity foll
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from skimage.filters import apply_hysteresis_threshold
-from skimage.measure import label
+from skimage.measure import label, regionprops
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,21 +46,31 @@ def find_strokes(added: Tensor) -> Tensor:
 
 
 class Stroke(NamedTuple):
-    """Where a stroke is (H, W), 1 - α, and α c (C,)."""
+    """A connected part of the strokes: the box around it, where it is in the box (h, w), 1 - α, and α c (C,)."""
 
+    box: Box
     where: Tensor
     kept: float
     added: Tensor
 
 
+Box = tuple[slice, slice]
+
+
+def parts(where: Tensor) -> Iterator[tuple[Box, Tensor]]:
+    """The connected parts of a mask (H, W): the box (rows, columns) around each, and where it is in the box."""
+    labels = label(where.cpu().numpy(), connectivity=2)
+    for region in regionprops(labels):
+        yield region.slice, torch.from_numpy(region.image)
+
+
 def clearest(added: Tensor, where: Tensor) -> Tensor:
     """Where strokes are clearest: half as strong as the strongest of their connected part, or more, (H, W) bool."""
     change = added[0].square().mean(0).sqrt().cpu()
-    parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
     clear = torch.zeros_like(where, device="cpu")
-    for index in range(1, int(parts.max()) + 1):
-        part = parts == index
-        clear |= part & (change > change[part].quantile(0.95) / 2)
+    for box, part in parts(where):
+        strongest = float(np.quantile(change[box][part].numpy(), 0.95))
+        clear[box] |= part & (change[box] > strongest / 2)
     return clear
 
 
@@ -74,23 +85,21 @@ def fit_strokes(y: Tensor, x_hat: Tensor, where: Tensor, clear: Tensor | None = 
     where : where the strokes are, (H, W) bool.
     clear : the pixels that are fitted, (H, W) bool; those along the edges of the strokes if None.
     """
-    parts = torch.from_numpy(label(where.cpu().numpy(), connectivity=2))
     # Along the edges the estimate is best: the picture goes on beside the stroke.
     clear = widened(~where, 2) if clear is None else clear
     strokes = []
-    for index in range(1, int(parts.max()) + 1):
-        part = parts == index
-        fitted = part & clear
+    for box, part in parts(where):
+        fitted = part & clear[box]
         if int(fitted.sum()) < FEWEST:
             continue
-        below, above = x_hat[0, :, fitted], y[0, :, fitted]
+        below, above = x_hat[0][:, *box][:, fitted], y[0][:, *box][:, fitted]
         centred = below - below.mean(1, keepdim=True)
         slope = float((centred * (above - above.mean(1, keepdim=True))).sum() / centred.square().sum().clamp_min(1e-9))
         kept = min(max(slope, 0.0), 0.95)
         added = above.mean(1) - kept * below.mean(1)
         left, before = (above - kept * below - added[:, None]).square().mean(), (above - below).square().mean()
         if left < TELLING * before:
-            strokes.append(Stroke(part, kept, added))
+            strokes.append(Stroke(box, part, kept, added))
     return strokes
 
 
@@ -100,10 +109,13 @@ def tell_apart(y: Tensor, x_hat: Tensor, strokes: list[Stroke]) -> Tensor:
     A pixel belongs to a stroke if its colours are nearer to those of the stroke over the picture than to the picture's.
     """
     where = torch.zeros(y.shape[-2:], dtype=torch.bool)
-    for stroke in strokes:
-        over = stroke.kept * x_hat + stroke.added.view(1, -1, 1, 1)
-        nearer = ((y - over).square().sum(1) < (y - x_hat).square().sum(1))[0]
-        where |= nearer & widened(stroke.where, 1)
+    for (rows, columns), part, kept, added in strokes:
+        box = slice(max(rows.start - 1, 0), rows.stop + 1), slice(max(columns.start - 1, 0), columns.stop + 1)
+        above, below = y[0][:, *box], x_hat[0][:, *box]
+        over = kept * below + added.view(-1, 1, 1)
+        near = torch.zeros(below.shape[1:], dtype=torch.bool)
+        near[rows.start - box[0].start :, columns.start - box[1].start :][: part.shape[0], : part.shape[1]] = part
+        where[box] |= ((above - over).square().sum(0) < (above - below).square().sum(0)) & widened(near, 1)
     return where
 
 
@@ -124,10 +136,10 @@ def wash(y: Tensor, where: Tensor, strokes: list[Stroke], faint: float) -> tuple
     washed, level = y.clone(), torch.full_like(y, faint).masked_fill(where, 1.0)
     # At the edges a pen covers pixels in part.
     inside = ~widened(~where, 1)
-    for stroke in strokes:
-        if stroke.kept > OPAQUE:
-            area = stroke.where
-            washed[0, :, area] = ((y[0, :, area] - stroke.added[:, None]) / stroke.kept).clamp(-0.2, 1.2)
-            level[0, :, area] = 4 * faint / stroke.kept
-            level[0, :, area & inside] = 2 * faint / stroke.kept
+    for box, part, kept, added in strokes:
+        if kept > OPAQUE:
+            here, noise = washed[0][:, *box], level[0][:, *box]
+            here[:, part] = ((here[:, part] - added[:, None]) / kept).clamp(-0.2, 1.2)
+            noise[:, part] = 4 * faint / kept
+            noise[:, part & inside[box]] = 2 * faint / kept
     return washed, level
