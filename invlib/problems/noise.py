@@ -84,33 +84,6 @@ class Gaussian(NoiseModel):
         return self.mean + self.std * white.unflatten(1, tuple(shape))
 
 
-class Outliers(NoiseModel):
-    """Faint white noise, and in some pixels anything: what is known of strokes if nothing says where they are.
-
-    Parameters
-    ----------
-    share : how many of the pixels are anything.
-    std, spread : standard deviation of the faint noise, and of that which is anything.
-
-    >>> Outliers().log_prob(torch.tensor([[[[0.0]]], [[[0.5]]]]))
-    tensor([ 3.6360, -3.7215])
-    """
-
-    def __init__(self, share: float = 0.05, std: float = 0.01, spread: float = 0.5) -> None:
-        super().__init__()
-        self.share, self.faint, self.anything = share, Gaussian(std), Gaussian(spread)
-
-    def log_prob(self, delta: Tensor, floor: float = 0.0) -> Tensor:
-        faint, anything = (part.entries(delta, floor).sum(1) for part in (self.faint, self.anything))
-        pixels = torch.logaddexp(math.log(1 - self.share) + faint, math.log(self.share) + anything)
-        return pixels.flatten(1).sum(1)
-
-    def sample(self, count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
-        pixels = standard_normal(count, math.prod(shape[1:]), seed).view(count, 1, *shape[1:])
-        faint, anything = (part.sample(count, shape, seed + 1) for part in (self.faint, self.anything))
-        return torch.where(torch.special.ndtr(pixels).to(faint.device) < self.share, anything, faint)
-
-
 Profile = Literal["appendix", "text"]
 
 

@@ -823,7 +823,6 @@ METHODS: dict[str, dict[str, Method]] = {
                 "radial": {"steps": 60},
                 "digits": {"steps": 100},
                 "scribble": {"steps": 120},
-                "strokes": {"steps": 120},
                 "compressive-sensing": {"steps": 120},
                 "one-bit": {"smoothing": 0.05, "steps": 200},
             },
@@ -919,10 +918,13 @@ def methods_for(problem: Problem) -> dict[str, Method]:
 
 
 def suiting(command: str, task: str) -> dict[str, Method]:
-    """The methods of a command that suit a task, by name, the default first."""
-    methods = METHODS[command]
-    first = {"pair": methods["pair"]} if task == STROKES else {}
-    return {name: each for name, each in (first | methods).items() if each.tasks is None or task in each.tasks}
+    """The methods of a command that suit a task, by name, the default first.
+
+    Strokes whose place is not told are only for methods that name this task, because they have to be found.
+    """
+    common = task != STROKES
+    methods = METHODS[command].items()
+    return {name: each for name, each in methods if (common if each.tasks is None else task in each.tasks)}
 
 
 def find(problem: Problem, name: str) -> Method:
