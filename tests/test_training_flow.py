@@ -68,7 +68,7 @@ def test_training_lowers_bits_per_dimension(digits, tmp_path):
     assert last.losses["bits per dimension"] < first.losses["bits per dimension"] - 0.5
     assert last.quality["validation_bits_per_dim"] < first.losses["bits per dimension"] - 0.5
     assert last.skipped == 0
-    net, _ = trained(flow.Recipe, tmp_path / "run.state")
+    net, *_ = trained(flow.Recipe, tmp_path / "run.state")
     _, validation = load_images(digits, "mnist")
     assert flow.validate(net, validation, FLOW) == pytest.approx(last.quality, abs=1e-3)
 
@@ -118,7 +118,7 @@ def test_a_gan_moves_towards_the_images(digits, tmp_path):
     recipe = replace(GAN, steps=60, batch=16, ema=0.9, learning_rate=2e-3)
     list(gan.train(recipe, digits, tmp_path / "run.state"))
     training, _ = load_images(digits, "mnist")
-    before, (after, _) = recipe.build().eval(), trained(gan.Recipe, tmp_path / "run.state")
+    before, (after, *_) = recipe.build().eval(), trained(gan.Recipe, tmp_path / "run.state")
     spread = [float(net.sample(64).mean((1, 2, 3)).std()) for net in (before, after)]
     assert spread[1] > 2 * spread[0], "patches differ in their mean"
     assert float(after.sample(64).mean()) == pytest.approx(float(training.float().mean() / 255), abs=0.2)
@@ -129,7 +129,7 @@ def test_a_vae_learns_to_rebuild_images_and_its_decoder_is_kept(digits, tmp_path
     assert last.quality is not None
     assert last.losses["nats"] < first.losses["nats"] - 8
     assert last.quality["validation_nats"] < first.losses["nats"] - 4
-    net, _ = trained(vae.Recipe, tmp_path / "run.state")
+    net, *_ = trained(vae.Recipe, tmp_path / "run.state")
     assert type(net) is Generator, "the encoder has done its work"
     (again,) = vae.train(VAE, digits, tmp_path / "run.state")
     assert again.quality == pytest.approx(last.quality, abs=0.02)

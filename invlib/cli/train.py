@@ -55,6 +55,10 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--start", metavar="PRIOR", help=start)
     compiled = "fuse with torch.compile: needs a C++ compiler, twice as fast for BFCNN"
     command.add_argument("--compile", action="store_true", help=compiled)
+    minutes = "end after this time instead of --steps; the learning rate falls in the last 60 %% of it"
+    command.add_argument("--minutes", type=float, help=minutes)
+    every = "steps between measurements of the PSNR (default %(default)s)"
+    command.add_argument("--validate-every", type=parse_count, default=500, help=every)
 
     kind = {"choices": ("faces", "mnist"), "required": True, "help": "64×64 colour, or 28×28 grey"}
     data = "aligned pictures of CelebA, or the folder of MNIST's idx files"
@@ -107,7 +111,15 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         setattr(options, name, (given := getattr(options, name)) and tuple(given))
     recipe = read_recipe(options, denoiser.Recipe)
     source = checkpoints.load(options.start, device="cpu", dtype=torch.float32) if options.start else None
-    steps = denoiser.train(recipe, options.data, state_file(options), source=source, compiled=options.compile)
+    steps = denoiser.train(
+        recipe,
+        options.data,
+        state_file(options),
+        source=source,
+        compiled=options.compile,
+        validate_every=options.validate_every,
+        minutes=options.minutes,
+    )
     return finish(options, recipe, steps, sigma="0 to 1")
 
 
@@ -137,16 +149,26 @@ def state_file(options: argparse.Namespace) -> Path:
 def finish(
     options: argparse.Namespace, recipe: Optimisation, steps: Iterable[Progress], sigma: str | None = None
 ) -> Result:
-    """Train to the end, say every 20 steps where the training is, and write the checkpoint."""
+    """Train to the end, say every 20 steps where the training is, and write the checkpoint whenever it is saved."""
+    quality: dict[str, Any] = {}
     for progress in steps:
+        quality |= progress.quality or {}
         if progress.step == 1 or progress.step % 20 == 0 or progress.quality is not None:
             figures = [f"{name} {value:.5g}" for name, value in progress.losses.items()]
             figures += [f"{progress.skipped} skipped, not finite"] if progress.skipped else []
             figures += [f"{name} {value}" for name, value in (progress.quality or {}).items()]
             say("  ".join([f"step {progress.step}/{progress.steps}", f"{progress.seconds:.0f} s", *figures]))
-    net, seconds = trained(type(recipe), state_file(options))
-    quality = progress.quality or {}
-    about = describe_recipe(recipe, seconds, getattr(options, "start", None))
-    data = options.describe_data or options.data.name
-    sha256 = checkpoints.save(net, options.out, recipe=about, data=data, sigma=sigma, quality=quality)
+        if progress.saved:
+            save(options, recipe, quality, sigma)
+    sha256, seconds = save(options, recipe, quality, sigma)
     return {"file": str(options.out), "sha256": sha256, "seconds": round(seconds), **quality}
+
+
+def save(
+    options: argparse.Namespace, recipe: Optimisation, quality: dict[str, Any], sigma: str | None
+) -> tuple[str, float]:
+    """Write the checkpoint of a training's state, and return its hash and how many seconds the training took."""
+    net, seconds, kept = trained(type(recipe), state_file(options))
+    about = describe_recipe(kept, seconds, getattr(options, "start", None))
+    data = options.describe_data or options.data.name
+    return checkpoints.save(net, options.out, recipe=about, data=data, sigma=sigma, quality=quality), seconds

@@ -118,7 +118,7 @@ class AsPublished(Denoiser):
         # PyTorch's stubs lack the overload of `to` that takes a memory format.
         self.net = net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    def forward(self, y: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         """The noise in images whose sides are multiples of the network's."""
         return self.net.estimate_noise(y.contiguous())
 

@@ -24,6 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+DETAIL = 0.1
+"""How strong the details of a picture are, about, that measurements leave open."""
+
 
 class Denoiser(nn.Module):
     """A blind denoiser: `net(y) -> noise estimate`.
@@ -59,14 +62,21 @@ class Denoiser(nn.Module):
     def estimate_noise(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, y: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         """Estimate the noise in `y`.
+
+        A network that is told what was measured sees the rest of `y`, u = y - M Mᵀ y, times c = 1/√(1 + (σ / 0.1)²),
+        which keeps strong noise from drowning what was measured. What it gives is taken from c² u, so that its output
+        is about as strong as the details of pictures, whatever the noise (Karras et al. 2022, "Elucidating the design
+        space of diffusion-based generative models", https://arxiv.org/abs/2206.00364, do the same).
 
         Parameters
         ----------
         y : (batch, channels, height, width), images in [0, 1] plus Gaussian noise of an unknown level, of any size.
         measured : only for a network that is `told`: the measured part `M Mᵀ y` of images whose measurements have less
             noise than the rest, or none. Without it, the noise is taken to be white.
+        sigma : with `measured`: the noise level in the rest, of all images or (batch,) of each. If it is infinite,
+            the rest is not looked at: `y - net(y, y, math.inf)` is the mean of the images given what was measured.
 
         Returns
         -------
@@ -82,8 +92,13 @@ class Denoiser(nn.Module):
         if measured is not None and (not self.told or measured.shape != y.shape):
             wrong = f"got {tuple(measured.shape)} for {tuple(y.shape)}" if self.told else "this network takes none"
             raise ValueError(f"measured must be the measured part of the images, of their shape: {wrong}")
-        if self.told:
-            y = torch.cat([y, torch.zeros_like(y) if measured is None else measured], 1)
+        if measured is not None:
+            unmeasured = y - measured
+            level = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1)
+            shrink = (1 + (level / DETAIL).square()).rsqrt()
+            y = torch.cat([measured + shrink * unmeasured, measured], 1)
+        elif self.told:
+            y = torch.cat([y, torch.zeros_like(y)], 1)
         height, width = y.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
         # Reflect where possible: to the network, copies of one noisy row look like stripes, which it would keep.
@@ -91,7 +106,8 @@ class Denoiser(nn.Module):
         padded = F.pad(y, (0, right, 0, bottom), mode=mode) if bottom or right else y
         dtype = next(self.parameters(), padded).dtype
         noise = self.estimate_noise(padded.to(dtype, memory_format=torch.channels_last))
-        return noise[..., :height, :width].to(torch.float32, memory_format=torch.contiguous_format)
+        noise = noise[..., :height, :width].to(torch.float32, memory_format=torch.contiguous_format)
+        return noise if measured is None else noise + (1 - shrink.square()) * unmeasured
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:

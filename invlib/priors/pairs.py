@@ -34,7 +34,7 @@ class SideBySide(Denoiser):
         """The channels of each part."""
         return list(y.split([part.channels for part in self.parts], 1))
 
-    def forward(self, y: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         return torch.cat([part(each) for part, each in zip(self.parts, self.split(y), strict=True)], 1)
 
 
@@ -64,7 +64,7 @@ class Placed(Denoiser):
         self.denoiser, (height, width) = denoiser, size
         self.windows = [(channel, slice(top, top + height), slice(left, left + width)) for channel, top, left in places]
 
-    def forward(self, y: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         patches = torch.stack([y[:, *window] for window in self.windows], 1)
         inside = self.denoiser(patches.flatten(0, 1)[:, None]).view(patches.shape)
         noise = y.clone()  # where nothing lies, all is noise

@@ -129,15 +129,17 @@ class Tiled:
         return [Tile(*zip(row, column, strict=True)) for row in rows for column in columns]
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, *measured: Tensor) -> Tensor:
-        """The noise in images (n, C, H, W), and of a network that is told it, given the measured part of the images."""
+    def __call__(self, y: Tensor, measured: Tensor | None = None, sigma: float = 0.0) -> Tensor:
+        """The noise in images (n, C, H, W), by a network that may be told what was measured (see `Denoiser`)."""
         tiles = self.tiles(y)
+        told = () if measured is None else (measured,)
+        level = () if measured is None else (sigma,)
         if len(tiles) == 1:
-            return self.denoiser(y, *measured)
+            return self.denoiser(y, *told, *level)
         noise = torch.empty_like(y, dtype=torch.float32)
         for tile in watched(tiles):
-            windows = (images[..., *tile.window] for images in (y, *measured))
-            noise[..., *tile.part] = self.denoiser(*windows)[..., *tile.inside]
+            windows = (images[..., *tile.window] for images in (y, *told))
+            noise[..., *tile.part] = self.denoiser(*windows, *level)[..., *tile.inside]
         return noise
 
     @torch.inference_mode(False)
@@ -181,7 +183,7 @@ class TiledParts:
         self.denoiser = denoiser
         self.networks = [tiled(part) for part in denoiser.parts]
 
-    def __call__(self, y: Tensor, *measured: Tensor) -> Tensor:
+    def __call__(self, y: Tensor, measured: Tensor | None = None, sigma: float = 0.0) -> Tensor:
         pairs = zip(self.networks, self.denoiser.split(y), strict=True)
         return torch.cat([network(part) for network, part in pairs], 1)
 

@@ -134,7 +134,7 @@ class Posterior:
     def _tell(self, y: Tensor, sigma: float) -> Tensor:
         # Of noisy measurements as much is taken as makes the noise of the measured part least.
         y = self.impose(y, 1.0 if self.noise is None else 1 / (1 + (self.noise / sigma).square()))
-        x_hat = y - self._network(y, self._spread(self._measure(y), 1.0))
+        x_hat = y - self._network(y, self._spread(self._measure(y), 1.0), sigma)
         return x_hat if self.noise is not None else self.impose(x_hat, 1.0)
 
     def _condition(self, y: Tensor, sigma: float) -> Tensor:

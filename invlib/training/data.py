@@ -7,6 +7,7 @@ import io
 import math
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +29,14 @@ def list_photographs(folder: Path) -> list[Path]:
 
 def read_photographs(folder: Path, channels: int) -> list[Tensor]:
     """Read every picture under `folder`, in the order of the paths: uint8, (channels, height, width)."""
-    pictures = []
-    for path in list_photographs(folder):
+
+    def read(path: Path) -> Tensor:
         with Image.open(path) as picture:
             pixels = torch.from_numpy(np.array(picture.convert("L" if channels == 1 else "RGB")))
-        pictures.append(pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous())
+        return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(read, list_photographs(folder)))
     if not pictures:
         raise ValueError(f"no pictures in {folder}; give a folder of photographs (JPEG or PNG)")
     return pictures
@@ -173,30 +177,38 @@ class Crops:
     """
 
     def __init__(self, pictures: list[Tensor], size: int, augment: Augment, seed: int, device: torch.device) -> None:
-        self.pictures = [picture.to(device) for picture in pictures if min(picture.shape[-2:]) >= size]
-        if not self.pictures:
+        pictures = [picture for picture in pictures if min(picture.shape[-2:]) >= size]
+        if not pictures:
             raise ValueError(f"every training picture is smaller than the {size}×{size} crop; choose a smaller crop")
-        areas = np.array([picture[0].numel() for picture in self.pictures], float)
-        self.probabilities = areas / areas.sum()
+        self.shapes = np.array([picture.shape[-2:] for picture in pictures])
+        areas = self.shapes.prod(1)
+        # All pictures lie in one tensor (channels, pixels), so that a batch is one operation, whatever their sizes.
+        self.pixels = torch.cat([picture.flatten(1) for picture in pictures], 1).to(device)
+        self.starts, self.probabilities = np.cumsum(areas) - areas, areas / areas.sum()
         self.size, self.augment, self.seed, self.device = size, augment, seed, device
 
     def batch(self, step: int, count: int) -> Tensor:
         """Return `count` crops for training step `step`: (count, channels, size, size)."""
         random = np.random.default_rng((self.seed, step))
-        crops = []
-        for index in random.choice(len(self.pictures), count, p=self.probabilities):
-            picture = self.pictures[index]
-            top = random.integers(picture.shape[-2] - self.size + 1)
-            left = random.integers(picture.shape[-1] - self.size + 1)
-            crop = picture[:, top : top + self.size, left : left + self.size]
-            if self.augment == "mirror":
-                crop = crop.flip(-1) if random.random() < 0.5 else crop
-            elif self.augment == "all":
-                flips = [axis for axis in (-2, -1) if random.random() < 0.5]
-                crop = crop.flip(flips)
-                crop = crop.transpose(-2, -1) if random.random() < 0.5 else crop
-            crops.append(crop)
-        return torch.stack(crops).float() / 255
+        chosen = random.choice(len(self.shapes), count, p=self.probabilities)
+        top, left = random.integers(self.shapes[chosen].T - self.size + 1)
+        width = self.shapes[chosen, 1]
+        mirrored, flipped, transposed = random.random((3, count)) < 0.5
+        if self.augment != "all":
+            flipped = transposed = np.zeros(count, bool)
+        if self.augment == "none":
+            mirrored = flipped
+
+        def column(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).view(-1, 1, 1).to(self.device)
+
+        # The pixel of a crop that is `down` and `right` from its first one.
+        side = torch.arange(self.size, device=self.device)
+        down = torch.where(column(flipped), self.size - 1 - side, side).mT
+        right = torch.where(column(mirrored), self.size - 1 - side, side)
+        offset = down * column(width) + right
+        offset = torch.where(column(transposed), offset.mT, offset)
+        return self.pixels[:, column(self.starts[chosen] + top * width + left) + offset].transpose(0, 1).float() / 255
 
 
 def load_training_set(data: Path, channels: int) -> tuple[list[Tensor], list[Tensor], Augment]:

@@ -6,6 +6,7 @@ are drawn at random.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from invlib import runtime
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
 from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask, StructuredRows
 from invlib.training.data import Crops, load_training_set
-from invlib.training.measurements import draw_operator
+from invlib.training.measurements import POOL, pooled_operator
 from invlib.training.run import Optimisation, Progress, Training, begin
 from invlib.training.strokes import scribble_over
 
@@ -28,6 +29,12 @@ VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 GROUP = 4
 """How many crops share a measurement."""
+
+ALONE = 0.2
+"""The share of exact measurements for which the network sees nothing else: noise of an infinite level."""
+
+EXACT = 0.67
+"""The share of the measurements that have no noise."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Recipe(Optimisation):
     crop : side of the square crops, in pixels.
     sigma_min, uniform : the share `uniform` of the noise levels is uniform on [0, 1], and the rest is log-uniform from
         `sigma_min` to 1, so that training sees low levels, where pictures become sharp, as often as high ones.
-    told : tell the network what was measured: each group of four crops has a random measurement of its own.
+    told : tell the network what was measured: each group of eight crops has a random measurement of its own.
     strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.
@@ -81,47 +88,61 @@ def draw_sigmas(count: int, sigma_min: float, uniform: float, generator: torch.G
 
 
 class Noisy(NamedTuple):
-    """Noisy crops `y` (n, C, H, W), their `noise`, and its level `sigma` (n,) in what was not measured.
+    """Noisy crops and what the loss needs to know of them.
 
-    Crops of a group share the `operator`, if something was measured; `exact` (n,) says of which crops without noise.
-    `unknown` is the root mean square of what was not measured, besides the mean colour.
+    Attributes
+    ----------
+    y, noise : crops plus noise, and that noise: (n, C, H, W).
+    weight : what the squared error of each crop is multiplied by: (n,).
+    measured, sigma : the measured part of the crops and the noise level (n,) in the rest of them, for a network that is
+        told them; None for others.
+    exact : the first crop of each group that was measured without noise, the one after its last, and its measurement.
     """
 
     y: Tensor
     noise: Tensor
-    sigma: Tensor
-    operator: LinearOperator | None
-    exact: Tensor
-    unknown: float = 1.0
+    weight: Tensor
+    measured: Tensor | None = None
+    sigma: Tensor | None = None
+    exact: tuple[tuple[int, int, LinearOperator], ...] = ()
 
     def loss(self, net: Callable[..., Tensor]) -> Tensor:
-        """The squared error of the network's noise estimate, weighted by the level: (n,)."""
-        measured = () if self.operator is None else (self.operator.project(self.y),)
+        """The mean of the weighted squared errors of the network's noise estimate."""
         with runtime.autocast(self.y.device):
-            error = net(self.y, *measured) - self.noise
-        if self.operator is None:
-            return error.square().mean((1, 2, 3)) / (self.sigma + 0.02)
+            estimate = net(self.y) if self.measured is None else net(self.y, self.measured, self.sigma)
+        error = estimate - self.noise
         # What was measured exactly is put in place of the estimate, so errors there do not count.
-        error = torch.where(self.exact.view(-1, 1, 1, 1), error - self.operator.project(error), error)
-        # However much noise there is, exact measurements bound the error.
-        bound = torch.where(self.exact, min(1.0, 4 * self.unknown), 1.0)
-        return error.square().mean((1, 2, 3)) / (torch.minimum(self.sigma, bound) + 0.02)
+        if self.exact:
+            ends = sorted({0, len(error), *(end for first, last, _ in self.exact for end in (first, last))})
+            operators = {first: operator for first, _, operator in self.exact}
+            pieces = [(operators.get(first), error[first:last]) for first, last in itertools.pairwise(ends)]
+            error = torch.cat([e - operator.project(e) if operator else e for operator, e in pieces])
+        return (self.weight * error.square().mean((1, 2, 3))).mean()
 
 
-def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> list[Noisy]:
-    """The noisy crops of a step, in groups that share what was measured."""
+def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> Noisy:
+    """The noisy crops of a step."""
     x = crops.batch(step, recipe.batch)
     generator = recipe.random(step, x.device)
     if recipe.strokes:
-        return [scribbled(x, recipe, step, generator)]
+        return scribbled(x, recipe, step, generator)
     sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator)
-    white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     if not recipe.told:
-        return [without_measurements(x, white, sigma)]
+        white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
+        return Noisy(channels_last(x + white), white, 1 / (sigma.flatten() + 0.02))
+    # One half of the levels is uniform and the other log-uniform, so they are shuffled before crops become groups.
+    sigma = sigma[torch.randperm(len(sigma), generator=generator, device=x.device)]
+    white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     random = np.random.default_rng((recipe.seed, step, 1))
-    # One half of the levels is uniform and the other log-uniform, so groups take every so many crops.
-    groups = [torch.arange(first, len(x), -(-len(x) // GROUP)) for first in range(-(-len(x) // GROUP))]
-    return [told_noise(x[group], white[group], sigma[group], random, generator) for group in groups]
+    groups = []
+    for clean, noise, levels in zip(x.split(GROUP), white.split(GROUP), sigma.split(GROUP), strict=True):
+        shape, number = (x.shape[1], x.shape[2], x.shape[3]), int(random.integers(POOL))
+        operator = pooled_operator(shape, recipe.seed, number, x.device)
+        level = None if random.random() < EXACT else 0.005 * 40 ** random.random()
+        if operator is not None and level is None and random.random() < ALONE:
+            levels = torch.full_like(levels, math.inf)
+        groups.append(told_noise(clean, noise, levels, operator, level, generator))
+    return side_by_side(groups)
 
 
 def scribbled(x: Tensor, recipe: Recipe, step: int, generator: torch.Generator) -> Noisy:
@@ -130,38 +151,58 @@ def scribbled(x: Tensor, recipe: Recipe, step: int, generator: torch.Generator) 
     faint = 0.03 * torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
     y = x + added + faint * torch.randn(x.shape, generator=generator, device=x.device)
     strength = added.square().mean((1, 2, 3)).sqrt()
-    exact = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    return Noisy(y.contiguous(memory_format=torch.channels_last), added, strength, None, exact)
-
-
-def without_measurements(x: Tensor, white: Tensor, sigma: Tensor) -> Noisy:
-    """Crops plus white noise."""
-    y = (x + white).contiguous(memory_format=torch.channels_last)
-    return Noisy(y, white, sigma.flatten(), None, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+    return Noisy(channels_last(y), added, 1 / (strength + 0.02))
 
 
 def told_noise(
-    x: Tensor, white: Tensor, sigma: Tensor, random: np.random.Generator, generator: torch.Generator
+    x: Tensor,
+    white: Tensor,
+    sigma: Tensor,
+    operator: LinearOperator | None,
+    level: float | None,
+    generator: torch.Generator,
 ) -> Noisy:
-    """Crops plus noise in the part that a random measurement leaves open.
+    """Crops (n, C, H, W) plus the noise that a measurement by `operator` leaves of white noise of the levels `sigma`.
 
-    For a third of the crops the measurements have noise of their own. If its level is s, an iterate of level σ and the
-    measurements together have noise of the level (1/σ² + 1/s²)^-½ in the measured part.
+    `level` is the level of the noise of the measurements, in the picture that they show, or None if they are exact. If
+    a measurement has the level s, an iterate of level σ and the measurement together have noise of the level
+    (1/σ² + 1/s²)^-½ in the measured part.
     """
-    operator = draw_operator((x.shape[1], x.shape[2], x.shape[3]), random)
     if operator is None:
-        return without_measurements(x, white, sigma)
-    operator, sigma = operator.to(x.device), sigma.flatten()
-    exact, level = torch.rand(2, len(x), generator=generator, device=x.device)
-    exact = exact < 0.67
-    noise = white - operator.project(white)
-    for index in (~exact).nonzero().flatten().tolist():
-        s = operator.noise_levels(0.005 * 40 ** level[index].item()).to(x.device)
-        own = torch.randn(1, *operator.measurement_shape, generator=generator, device=x.device)
-        noise[index] += operator.adjoint((1 / sigma[index].square() + 1 / s.square()).rsqrt() * own)[0]
-    y, detail = (x + noise).contiguous(memory_format=torch.channels_last), x - x.mean((2, 3), keepdim=True)
-    unknown = (detail - operator.project(detail)).square().mean().sqrt().item()
-    return Noisy(y, noise, sigma, operator, exact, unknown)
+        sigma = sigma.flatten()
+        return Noisy(channels_last(x + white), white, 1 / (sigma + 0.02), torch.zeros_like(x), torch.zeros_like(sigma))
+    detail = x - x.mean((2, 3), keepdim=True)
+    known, unknown = operator.project(torch.cat([white, detail])).chunk(2)
+    noise, unknown = white - known, (detail - unknown).square().mean().sqrt()
+    exact = () if level is not None else ((0, len(x), operator),)
+    if level is not None:
+        s = operator.noise_levels(level).to(x.device)
+        own = torch.randn(len(x), *operator.measurement_shape, generator=generator, device=x.device)
+        both = (1 / sigma.view(-1, *[1] * (own.ndim - 1)).square() + 1 / s.square()).rsqrt()
+        noise = noise + operator.adjoint(both * own)
+    noise = torch.where(sigma.isinf(), operator.project(x) - x, noise)
+    sigma = sigma.flatten()
+    # However much noise there is, exact measurements bound the error.
+    weight = 1 / (torch.minimum(sigma, 4 * unknown) if exact else sigma).add(0.02)
+    return Noisy(channels_last(x + noise), noise, weight, operator.project(x + noise), sigma, exact)
+
+
+def side_by_side(groups: list[Noisy]) -> Noisy:
+    """The crops of several groups, which are all told what was measured."""
+    y, noise, weight, measured, sigma = (
+        torch.cat(parts) for parts in zip(*(group[:5] for group in groups), strict=True)
+    )
+    ends = itertools.accumulate(len(group.y) for group in groups)
+    exact = (
+        (end - count, end, operator)
+        for end, group in zip(ends, groups, strict=True)
+        for _, count, operator in group.exact
+    )
+    return Noisy(channels_last(y), noise, weight, measured, sigma, tuple(exact))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
@@ -235,6 +276,7 @@ def validate_strokes(net: Denoiser, pictures: list[Tensor], device: torch.device
 
 MEASUREMENTS = {
     "blocks 4": lambda shape: BlockAverage(shape, 4),
+    "blocks 8": lambda shape: BlockAverage(shape, 8),
     "low-pass 10 %": lambda shape: LowPass(shape, 0.1),
     "pixels 10 %": lambda shape: Mask.random_pixels(shape, 0.1),
     "rows 10 %": lambda shape: StructuredRows(shape, 0.1),
@@ -242,28 +284,32 @@ MEASUREMENTS = {
 }
 """What is measured of the validation pictures."""
 
+VALIDATION_LEVELS = (math.inf, 0.3, 0.1)
+"""Of the iterate besides."""
+
 
 @torch.inference_mode()
 def validate_told(
     net: Denoiser, pictures: list[Tensor], device: torch.device, side: int = 128
 ) -> dict[str, list[float]]:
-    """Mean PSNR in dB of one estimate by what was measured, with an iterate of σ 1, 0.3 and 0.1.
+    """Mean PSNR in dB of one estimate by what was measured, without an iterate and with one of σ 0.3 and 0.1.
 
     It is taken over all channels, on the middle of each picture.
     """
     psnr: dict[str, list[float]] = {name: [] for name in MEASUREMENTS}
     for name, build in MEASUREMENTS.items():
-        for sigma in (1.0, 0.3, 0.1):
+        for sigma in VALIDATION_LEVELS:
             values = []
             for index, picture in enumerate(pictures):
                 height, width = (min(side, length) // 8 * 8 for length in picture.shape[-2:])
                 top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
                 x = picture[None, :, top : top + height, left : left + width].to(device).float() / 255
-                operator = build((x.shape[1], height, width)).to(device)
                 white = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(device)
-                noise = sigma * (white - operator.project(white))
+                operator, generator = build((x.shape[1], height, width)).to(device), torch.Generator(device)
+                level = torch.full((1, 1, 1, 1), sigma, device=device)
+                noisy = told_noise(x, min(sigma, 1) * white, level, operator, None, generator)
                 with runtime.autocast(device):
-                    error = net(x + noise, operator.project(x)) - noise
+                    error = net(noisy.y, noisy.measured, noisy.sigma) - noisy.noise
                 error = error - operator.project(error)
                 values.append(-10 * math.log10(max(error.square().mean().item(), 1e-12)))
             psnr[name].append(round(sum(values) / len(values), 3))
@@ -279,6 +325,7 @@ def train(
     compiled: bool = False,
     save_every: float = 120.0,
     validate_every: int = 500,
+    minutes: float | None = None,
 ) -> Iterator[Progress]:
     """Train a denoiser and yield after every step. Stop iterating to pause, and call again to go on.
 
@@ -292,6 +339,7 @@ def train(
     compiled : let `torch.compile` fuse the operations between the convolutions. It needs a C++ compiler, and makes
         BF-CNN more than twice as fast.
     validate_every : number of steps between measurements of the PSNR.
+    minutes : choose the number of steps such that the run ends in time, and the learning rate falls in the last part.
 
     Raises
     ------
@@ -302,17 +350,17 @@ def train(
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
     if source is not None:
-        warm_start(net, source, noisy_batch(crops, recipe, 0)[0].y.cpu())
+        warm_start(net, source, noisy_batch(crops, recipe, 0).y.cpu())
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = recipe.build().to(device).eval()
-    training = Training(recipe, state_file, save_every, net, average)
+    training = Training(recipe, state_file, save_every, net, average, minutes=minutes)
     forward = torch.compile(net) if compiled else net
     judge = validate_strokes if recipe.strokes else validate
 
-    if training.done == recipe.steps:
+    if training.done == training.recipe.steps:
         yield training.progress({}, judge(average, validation, device))
-    for step in range(training.done, recipe.steps):
-        loss = torch.cat([noisy.loss(forward) for noisy in noisy_batch(crops, recipe, step)]).mean()
+    while training.done < training.recipe.steps:
+        loss = noisy_batch(crops, recipe, training.done).loss(forward)
         changed = training.descend(loss, clip=1.0)
         quality = None
         if training.measures(validate_every):
@@ -331,7 +379,7 @@ def calibrate(average: Denoiser, crops: Crops, recipe: Recipe, batches: int = 30
     if isinstance(average, BFCNN) and not average.folded:
         average.train()
         for step in range(batches):
-            (noisy,) = noisy_batch(crops, recipe, step)
-            with runtime.autocast(noisy.y.device):
-                average(noisy.y)
+            y = noisy_batch(crops, recipe, step).y
+            with runtime.autocast(y.device):
+                average(y)
         average.eval()

@@ -30,15 +30,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            # Kernels of one shape are a batch, which keeps a GPU busier than one after the other.
+            updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for kernel in group["params"]:
                 average = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
                 average.lerp_(kernel.grad, 1 - group["momentum"])
-                update = kernel.grad.lerp(average, group["momentum"])
-                kernel.add_(orthogonalise(update.flatten(1)).view_as(kernel), alpha=-group["lr"])
+                update = kernel.grad.lerp(average, group["momentum"]).flatten(1)
+                updates.setdefault(update.shape, []).append((kernel, update))
+            for pairs in updates.values():
+                steps = orthogonalise(torch.stack([update for _, update in pairs]))
+                for (kernel, _), step in zip(pairs, steps, strict=True):
+                    kernel.add_(step.view_as(kernel), alpha=-group["lr"])
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Bring the singular values of a matrix near 1 by five Newton-Schulz steps, without an SVD.
+    """Bring the singular values of matrices (..., rows, columns) near 1 by five Newton-Schulz steps, without an SVD.
 
     The singular values only need to end between 0.7 and 1.2, so bfloat16 is precise enough where the processor has it.
 
@@ -47,8 +53,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     >>> bool(values.min() > 0.6), bool(values.max() < 1.3)
     (True, True)
     """
-    x = (matrix / (matrix.norm() + 1e-7)).to(runtime.fast_dtype(matrix.device))
+    x = (matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(runtime.fast_dtype(matrix.device))
     for _ in range(5):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x.to(matrix.dtype)

@@ -6,13 +6,14 @@ in the state file, so that a training that was stopped goes on where it was.
 
 from __future__ import annotations
 
+import collections
 import functools
 import itertools
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from torch import Tensor, nn
 from invlib import runtime
 from invlib.checks import check_seed
 from invlib.training.muon import Muon
+
+DECAYING = 0.6
+"""The share of the time in which the learning rate falls, if a run has a time instead of a number of steps."""
+
+UNKNOWN = 10**9
+"""The number of steps of a run whose time is given, until it is known."""
 
 MUON_RATIO = 20
 """How many times the learning rate a step of Muon is."""
@@ -73,6 +80,7 @@ class Progress:
     skipped : steps, since the training was started or resumed, that changed nothing because a gradient was not finite.
     losses : losses of this step by name.
     quality : figures on the validation set under the averaged weights, by name; None if they were not just measured.
+    saved : whether the state was just saved.
     """
 
     step: int
@@ -81,12 +89,14 @@ class Progress:
     skipped: int
     losses: Mapping[str, float]
     quality: Mapping[str, Any] | None
+    saved: bool = False
 
 
 def begin(recipe: Optimisation) -> torch.device:
     """Set PyTorch up for a training, and return the device that it runs on."""
     torch.set_flush_denormal(True)  # averages of vanished gradients become denormal, which is slow on a CPU
     torch.manual_seed(check_seed(recipe.seed))
+    torch.backends.cudnn.benchmark = True  # every step has tensors of the same shapes
     return runtime.default_device()
 
 
@@ -98,6 +108,7 @@ class Training:
     recipe, state_file, save_every : as in `denoiser.train`.
     net, average : the network, and another of its kind for the running average of its weights.
     betas : decays of AdamW.
+    minutes : end after this time. The number of steps follows from their speed once the learning rate is to fall.
     others : networks that are trained besides, by their names in the state file.
     """
 
@@ -109,9 +120,12 @@ class Training:
         net: nn.Module,
         average: nn.Module,
         betas: tuple[float, float] = (0.9, 0.99),
+        minutes: float | None = None,
         **others: nn.Module,
     ) -> None:
-        self.recipe, self.path, self.save_every = recipe, state_file, save_every
+        self.recipe, self.path, self.save_every, self.minutes = recipe, state_file, save_every, minutes
+        if minutes:
+            self.recipe = replace(recipe, steps=UNKNOWN, decay=1)
         average.load_state_dict(net.state_dict())
         trained = {"net": net, **others}
         self.networks = {**trained, "average": average}
@@ -120,6 +134,7 @@ class Training:
         if state_file.exists():
             self._load()
         self.started, self.saved = time.monotonic() - self.seconds, self.seconds
+        self.first, self.clock = self.seconds, collections.deque[tuple[int, float]](maxlen=50)
 
     def descend(self, loss: Tensor, clip: float, part: str = "net") -> bool:
         """Take a step of one network, its gradient clipped to the norm `clip`. Return False if that was not finite."""
@@ -146,10 +161,21 @@ class Training:
         self.done += 1
         self.skipped += not changed
         self.seconds = time.monotonic() - self.started
-        if self.done == self.recipe.steps or self.seconds - self.saved > self.save_every:
+        if self.minutes and self.recipe.steps == UNKNOWN:
+            self._plan(60 * self.minutes)
+        due = self.done == self.recipe.steps or self.seconds - self.saved > self.save_every
+        if due:
             self._save()
             self.saved = self.seconds
-        return self.progress(losses, quality)
+        return replace(self.progress(losses, quality), saved=due)
+
+    def _plan(self, total: float) -> None:
+        """Choose the number of steps of a run of `total` seconds, as soon as its learning rate is to fall."""
+        self.clock.append((self.done, self.seconds))
+        (done, seconds), left = self.clock[0], total - (self.seconds - self.first)
+        if left <= DECAYING * total and self.done > done:
+            steps = max(1, int((self.done - done) / (self.seconds - seconds) * left))
+            self.recipe = replace(self.recipe, steps=self.done + steps, decay=steps)
 
     def progress(self, losses: Mapping[str, float], quality: Mapping[str, Any] | None) -> Progress:
         """Where the training is."""
@@ -223,23 +249,25 @@ def build_optimizers(optimizer: str, net: nn.Module, betas: tuple[float, float])
 @torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
     """Update an exponential moving average of the weights and of running statistics."""
-    for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), net.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([kept for kept, _ in floats], [new for _, new in floats], 1 - decay)
+    for kept, new in pairs:
+        if not kept.is_floating_point():
             kept.copy_(new)
 
 
-def trained(recipe: type[Optimisation], state_file: Path) -> tuple[Any, float]:
-    """The averaged network of a training, folded where that applies, and how many seconds the training took."""
+def trained(recipe: type[Optimisation], state_file: Path) -> tuple[Any, float, Any]:
+    """The averaged network of a training, folded where that applies; how many seconds it took; and its recipe."""
     with safe_open(state_file, "pt") as stream:
         metadata = stream.metadata()
         names = [name for name in stream.keys() if name.startswith("average.")]  # noqa: SIM118
         weights = {name.removeprefix("average."): stream.get_tensor(name) for name in names}
-    net: Any = recipe(**json.loads(metadata["recipe"])).build()
+    kept = recipe(**json.loads(metadata["recipe"]))
+    net: Any = kept.build()
     net.load_state_dict(weights)
     net.eval()
-    return net.fold() if hasattr(net, "fold") else net, float(metadata["seconds"])
+    return net.fold() if hasattr(net, "fold") else net, float(metadata["seconds"]), kept
 
 
 def describe_recipe(recipe: Optimisation, seconds: float, start: str | None = None) -> str:
