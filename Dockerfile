@@ -13,4 +13,4 @@ RUN pip install --no-cache-dir --user torch==2.13.0 --index-url https://download
 COPY --chown=user . .
 
 EXPOSE 7860
-CMD ["streamlit", "run", "app.py", "--server.port=7860", "--server.address=0.0.0.0"]
+CMD ["streamlit", "run", "server.py", "--server.port=7860", "--server.address=0.0.0.0"]

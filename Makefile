@@ -6,7 +6,7 @@ RUN := .venv/bin
 .PHONY: app test lint wheel-check results clean
 
 app: .venv/app
-	$(RUN)/streamlit run app.py
+	$(RUN)/streamlit run server.py
 
 # A worker a core, and a thread a worker: threads that wait for each other's cores stall. The browser's tests come first,
 # on one worker, and the other works through the rest.

@@ -1,13 +1,9 @@
-"""The app: run it with `streamlit run app.py`. Every page has one entry in `PAGES`."""
+"""The pages of the app, each with one entry in `PAGES`. `server.py` serves them: `streamlit run server.py`."""
 
-import os
 from pathlib import Path
 
+import pandas  # noqa: F401  # before any page, as another visitor's chart would find it half imported
 import streamlit as st
-
-# Before PyTorch is loaded: threads that wait for one another should leave their core to whoever else wants it, the
-# server or a browser on the same machine. A run beside a browser on two cores takes two thirds of the time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ICON = Path(__file__).parent / "pages/ui/icon.svg"
 st.set_page_config(page_title="Inverse problems with a denoiser", page_icon=str(ICON), layout="wide")

@@ -12,6 +12,7 @@ torch.Size([1, 1, 28, 28])
 """
 
 from invlib import runs
+from invlib.client import Client, ServerError
 from invlib.images import ImageError, load_image, save_image
 from invlib.metrics import psnr, ssim
 from invlib.priors.checkpoints import CheckpointError, load
@@ -31,6 +32,7 @@ __all__ = [
     "BlockAverage",
     "Blur",
     "CheckpointError",
+    "Client",
     "Denoiser",
     "DenseRows",
     "Flow",
@@ -43,6 +45,7 @@ __all__ = [
     "Posterior",
     "Restoration",
     "Schedule",
+    "ServerError",
     "State",
     "StructuredRows",
     "ascend",

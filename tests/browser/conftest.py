@@ -61,7 +61,7 @@ def serve(log: Path) -> Iterator[str]:
     options = ["--server.headless", "true", "--server.port", str(port), "--server.address", "127.0.0.1"]
     with log.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", *options],
+            [sys.executable, "-m", "streamlit", "run", "server.py", *options],
             cwd=ROOT,
             env={**os.environ, "INVLIB_GRACE": GRACE},
             stdout=output,

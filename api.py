@@ -1,0 +1,234 @@
+"""The interface for programs: the server runs the JSON of a run, in the same queue and within the same limits as pages.
+
+    curl -F run=@run.json -F picture=@photo.jpg http://localhost:8501/api/run
+
+`invlib.Client` does the same from Python, and /api/openapi.json describes it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import Any
+
+import anyio.to_thread
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from invlib import images, runs
+from invlib.images import Picture
+from invlib.jobs import Job, QueueFull, Status
+from invlib.runs import Json, Run
+from pages.ui import live
+
+WAIT = 30.0
+"""For how many seconds a request waits for its run at most, before it is answered with a job to ask for."""
+
+FORGET = 300.0
+"""Seconds after which a job that nobody asks for is cancelled, and its result forgotten."""
+
+
+class Asked:
+    """A job of a program, and when it was last asked for."""
+
+    def __init__(self) -> None:
+        self.job: Job[Any, Run] | None = None
+        self.at = time.monotonic()
+
+    def alive(self) -> bool:
+        return time.monotonic() - self.at < FORGET
+
+
+ASKED: dict[str, Asked] = {}
+"""The jobs of programs, by the names that they are asked for with."""
+
+
+async def run(request: Request) -> JSONResponse:
+    """`POST /api/run`: start a run, and answer with its result, or with a job if that takes longer than `wait`."""
+    try:
+        wait = seconds(request, WAIT)
+        async with request.form(max_files=2, max_fields=2, max_part_size=1_000_000) as form:
+            parameters = json.loads(await content(form.get("run"), "run"))
+            given = form.get("picture")
+            name = getattr(given, "filename", None) or "picture"
+            picture = None if given is None else await content(given, "picture")
+        runs.command_of(parameters)
+        known = None if picture is None else await anyio.to_thread.run_sync(decoded, picture, name)
+        name = start(parameters, known)
+    except QueueFull as error:
+        return refusal(429, str(error))
+    except (ValueError, TypeError, RecursionError) as error:
+        return refusal(400, str(error))
+    job = ASKED[name].job
+    assert job is not None
+    await anyio.to_thread.run_sync(job.wait, wait)
+    return answer(name)
+
+
+async def job(request: Request) -> JSONResponse:
+    """`GET /api/jobs/NAME`: how far a run is, or its result, after at most `wait` seconds. `DELETE` cancels it."""
+    name = request.path_params["name"]
+    asked = ASKED.get(name)
+    if asked is None or asked.job is None:
+        return refusal(404, f"there is no job {name}: its result was forgotten, or it never was")
+    asked.at = time.monotonic()
+    if request.method == "DELETE":
+        asked.job.cancel()
+    try:
+        await anyio.to_thread.run_sync(asked.job.wait, seconds(request, 0.0))
+    except ValueError as error:
+        return refusal(400, str(error))
+    return answer(name)
+
+
+async def describe(request: Request) -> JSONResponse:
+    """`GET /api/openapi.json`: what there is to ask for."""
+    return JSONResponse(OPENAPI)
+
+
+def seconds(request: Request, default: float) -> float:
+    """How long a request is to wait; ValueError if that is not a number."""
+    given = request.query_params.get("wait", str(default))
+    try:
+        return min(WAIT, max(0.0, float(given)))
+    except ValueError as error:
+        raise ValueError(f"wait must be a number of seconds, got {given!r}") from error
+
+
+async def content(part: Any, name: str) -> bytes:
+    """The bytes of a part of a form; ValueError if it is missing or too large."""
+    if part is None:
+        raise ValueError(f"the form lacks {name}: send the JSON of a run as run, and its picture as picture")
+    if not isinstance(part, UploadFile):
+        return str(part).encode()
+    found = await part.read(images.MAX_BYTES + 1)
+    if len(found) > images.MAX_BYTES:
+        raise ValueError(f"{name} is larger than {images.MAX_BYTES // 1_000_000} MB: send a smaller file")
+    return found
+
+
+def decoded(file: bytes, name: str) -> Picture:
+    image, note = images.read_image(file)
+    return Picture(name, image, name, note=note)
+
+
+def start(parameters: Json, picture: Picture | None) -> str:
+    """Queue a run, and return the name of its job. ValueError and `QueueFull` as in `runs.read` and `submit`."""
+    for name in [name for name, asked in ASKED.items() if not asked.alive()]:
+        del ASKED[name]
+
+    def work() -> runs.Solving:
+        problem, settings = runs.read(parameters, picture)
+        return (yield from runs.solve(problem, settings))
+
+    name, asked = secrets.token_urlsafe(16), Asked()
+    asked.job = live.queue().submit(name, work, asked.alive)
+    ASKED[name] = asked
+    return name
+
+
+def answer(name: str) -> JSONResponse:
+    """What is known of a job. What has ended is told with 200, or with 422 if it failed, and the rest with 202."""
+    job = ASKED[name].job
+    assert job is not None
+    state = {"job": name, "status": str(job.status), "progress": round(job.progress, 4)}
+    if job.status is Status.FAILED:
+        return JSONResponse({**state, "error": job.error}, 422)
+    if job.status is not Status.DONE or job.result is None:
+        return JSONResponse({**state, "ahead": job.position}, 200 if job.ended else 202)
+    result = job.result
+    samples = [images.encode_data_url(sample) for sample in result.samples]
+    return JSONResponse(
+        {**state, "run": result.to_json(), "mean": images.encode_data_url(result.mean), "samples": samples}
+    )
+
+
+def refusal(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence or "the request cannot be read"}, status)
+
+
+ROUTES = [
+    Route("/api/run", run, methods=["POST"]),
+    Route("/api/jobs/{name}", job, methods=["GET", "DELETE"]),
+    Route("/api/openapi.json", describe),
+]
+
+ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "string", "description": "a sentence that says what to do"}},
+}
+PNG = {"type": "string", "description": "a PNG file as a data URL"}
+ANSWER = {
+    "type": "object",
+    "required": ["job", "status", "progress"],
+    "properties": {
+        "job": {"type": "string", "description": "the name to ask for it with"},
+        "status": {"enum": [str(status) for status in Status]},
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "ahead": {"type": "integer", "description": "how many jobs are to end before this one starts"},
+        "run": {"type": "object", "description": "the JSON of the run, with its scores, once it is done"},
+        "mean": {**PNG, "description": "the average of the samples"},
+        "samples": {"type": "array", "items": PNG},
+        "error": ERROR["properties"]["error"],
+    },
+}
+
+
+def response(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+ANSWERS = {
+    "200": response("It has ended: the result, unless it was cancelled.", ANSWER),
+    "202": response("It waits or runs: ask for the job.", ANSWER),
+    "422": response("It failed.", ANSWER),
+}
+NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+FORM = {
+    "type": "object",
+    "required": ["run"],
+    "properties": {
+        "run": {"type": "string", "description": "the JSON of a run, as `invlib restore --json` and pages give it"},
+        "picture": {"type": "string", "format": "binary", "description": "its picture, unless it is an example"},
+    },
+}
+OPENAPI: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "Inverse problems with a denoiser", "version": "1", "description": __doc__},
+    "paths": {
+        "/api/run": {
+            "post": {
+                "summary": "Make a run again",
+                "parameters": [
+                    {
+                        "name": "wait",
+                        "in": "query",
+                        "description": "seconds to wait for the result before the job is answered instead",
+                        "schema": {"type": "number", "minimum": 0, "maximum": WAIT, "default": WAIT},
+                    }
+                ],
+                "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
+                "responses": {
+                    **ANSWERS,
+                    "400": response("The request is not that of a run.", ERROR),
+                    "429": response("Too many runs wait.", ERROR),
+                },
+            }
+        },
+        "/api/jobs/{name}": {
+            "get": {
+                "summary": "How far a run is, or its result",
+                "parameters": [NAME],
+                "responses": {**ANSWERS, "404": response("There is no such job.", ERROR)},
+            },
+            "delete": {
+                "summary": "Cancel a run",
+                "parameters": [NAME],
+                "responses": {**ANSWERS, "404": response("There is no such job.", ERROR)},
+            },
+        },
+    },
+}
