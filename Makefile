@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin
 
-.PHONY: app test lint wheel-check results clean
+.PHONY: app test lint wheel-check space-check results lock clean
 
 app: .venv/app
 	$(RUN)/streamlit run server.py
@@ -22,14 +22,28 @@ lint: .venv/dev
 wheel-check: .venv/dev
 	$(RUN)/python -m pytest -m wheel tests/test_wheel.py
 
+# Runs the command of the Dockerfile as a Space does: as another user, who can write nothing and reach no hub. Needs root.
+space-check: .venv/dev
+	$(RUN)/python -m pytest -m space tests/test_space.py
+
 # The tables of docs/results.md, from the committed rows of the experiments.
 results: .venv/dev
 	$(RUN)/python -m invlib.experiments.report docs/results.md
 
-.venv/app: requirements.txt
+# PyTorch's build depends on the machine; everything else is pinned with hashes.
+.venv/app: requirements.txt requirements.lock
 	$(PYTHON) -m venv .venv
-	$(RUN)/pip install --disable-pip-version-check -r requirements.txt
+	$(RUN)/pip install --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(RUN)/pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	touch $@
+
+# Pins the newest versions that requirements.txt admits.
+lock:
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/pip install --disable-pip-version-check pip-tools
+	{ echo "# Everything that the app runs on but PyTorch, whose build depends on the machine. Made by \`make lock\`."; \
+	.venv/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --unsafe-package torch --no-annotate --no-header \
+	--output-file - requirements.txt | grep --invert-match '^#\|^$$'; } > requirements.lock
 
 .venv/dev: requirements-dev.txt .venv/app
 	$(RUN)/pip install --disable-pip-version-check -r requirements-dev.txt
