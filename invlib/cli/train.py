@@ -35,7 +35,7 @@ def add_to(commands: Commands) -> None:
     trainings = add_group(commands, "train", "train a prior")
     command = add(trainings, "denoiser", train_denoiser, "train a blind denoiser; run again to go on after a stop")
     add_files(command, help="folder of photographs, of MNIST's idx files, or zip of CelebA's faces")
-    uniform = "of the noise levels, uniform on [0, 1]; the others are log-uniform (default %(default)s)"
+    uniform = "of the noise levels, uniform from 0 to the highest; the others are log-uniform (default %(default)s)"
     blocks = "BFUNet: residual blocks at each scale, finest first (default 2 2 2)"
     add_recipe(
         command,
@@ -45,6 +45,7 @@ def add_to(commands: Commands) -> None:
         crop={"type": int, "help": "side of a crop in pixels (default %(default)s)"},
         optimizer=OPTIMIZER,
         uniform={"type": float, "metavar": "SHARE", "help": uniform},
+        sigma_max={"type": float, "help": "the highest noise level (default %(default)s)"},
         blocks={"type": int, "nargs": "+", "help": blocks},
         width={"type": int, "nargs": "+", "help": "BFUNet: channels at each scale (default 64 128 256)"},
         told={"action": "store_true", "help": "BFUNet: tell the network what was measured, by random measurements"},
@@ -120,7 +121,7 @@ def train_denoiser(options: argparse.Namespace) -> Result:
         validate_every=options.validate_every,
         minutes=options.minutes,
     )
-    return finish(options, recipe, steps, sigma="0 to 1")
+    return finish(options, recipe, steps, sigma=f"0 to {recipe.sigma_max:g}")
 
 
 def train_flow(options: argparse.Namespace) -> Result:

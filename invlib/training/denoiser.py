@@ -51,8 +51,9 @@ class Recipe(Optimisation):
     blocks : residual blocks of a U-Net at each scale, finest first; None for two.
     width : channels of a U-Net at each scale, finest first; None for 64, 128 and 256.
     crop : side of the square crops, in pixels.
-    sigma_min, uniform : the share `uniform` of the noise levels is uniform on [0, 1], and the rest is log-uniform from
-        `sigma_min` to 1, so that training sees low levels, where pictures become sharp, as often as high ones.
+    sigma_min, sigma_max, uniform : the share `uniform` of the noise levels is uniform on [0, `sigma_max`], and the rest
+        is log-uniform from `sigma_min` to `sigma_max`, so that training sees low levels, where pictures become sharp,
+        as often as high ones. Samples of a prior alone start from noise that drowns everything, for which 1 is too low.
     told : tell the network what was measured: each group of eight crops has a random measurement of its own.
     strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
@@ -65,6 +66,7 @@ class Recipe(Optimisation):
     width: tuple[int, ...] | None = None
     crop: int = 64
     sigma_min: float = 0.005
+    sigma_max: float = 1.0
     uniform: float = 0.5
     told: bool = False
     strokes: bool = False
@@ -80,11 +82,14 @@ class Recipe(Optimisation):
         return ARCHITECTURES[self.architecture](self.channels, **choices)
 
 
-def draw_sigmas(count: int, sigma_min: float, uniform: float, generator: torch.Generator) -> Tensor:
+def draw_sigmas(
+    count: int, sigma_min: float, uniform: float, generator: torch.Generator, sigma_max: float = 1.0
+) -> Tensor:
     """Draw noise levels (count, 1, 1, 1), of which the share `uniform` is uniform and the rest log-uniform."""
     fraction, exponent = torch.rand(2, count, generator=generator, device=generator.device)
     first = torch.arange(count, device=generator.device) < uniform * count
-    return torch.where(first, fraction, sigma_min**exponent).view(-1, 1, 1, 1)
+    logarithmic = sigma_max * (sigma_min / sigma_max) ** exponent
+    return torch.where(first, sigma_max * fraction, logarithmic).view(-1, 1, 1, 1)
 
 
 class Noisy(NamedTuple):
@@ -126,10 +131,11 @@ def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> Noisy:
     generator = recipe.random(step, x.device)
     if recipe.strokes:
         return scribbled(x, recipe, step, generator)
-    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator)
+    sigma = draw_sigmas(recipe.batch, recipe.sigma_min, recipe.uniform, generator, recipe.sigma_max)
     if not recipe.told:
         white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
-        return Noisy(channels_last(x + white), white, 1 / (sigma.flatten() + 0.02))
+        # However much noise there is, an error is no larger than the picture.
+        return Noisy(channels_last(x + white), white, 1 / (sigma.flatten().clamp_max(1) + 0.02))
     # One half of the levels is uniform and the other log-uniform, so they are shuffled before crops become groups.
     sigma = sigma[torch.randperm(len(sigma), generator=generator, device=x.device)]
     white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
