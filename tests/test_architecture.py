@@ -20,7 +20,7 @@ LAYERS = [
     {"priors"},
     {"problems"},
     {"solvers"},
-    {"examples", "scores", "runs", "jobs", "training"},
+    {"examples", "scores", "pace", "runs", "jobs", "training"},
     {"experiments", "cli"},
 ]
 """What may import what stands before it, and its neighbours."""
