@@ -351,18 +351,14 @@ class JobQueue:
             self._turns += 1
             self._holder.turned = self._turns
             self._holder.turn(False)
-        last = self._last_turns()
+        last = Counter[str]()
+        for job in self._running:
+            last[job.visitor] = max(last[job.visitor], job.turned)
         self._holder = min(self._running, key=lambda job: (last[job.visitor], job.turned), default=None)
         if self._holder is not None:
             self._began = time.perf_counter()
             self._holder.turn(True)
         self._changed.notify_all()
-
-    def _last_turns(self) -> Counter[str]:
-        last = Counter[str]()
-        for job in self._running:
-            last[job.visitor] = max(last[job.visitor], job.turned)
-        return last
 
     def _jobs(self) -> list[Job]:
         return [job for job in [*self._running, *self._waiting] if not job.ended]
@@ -374,8 +370,7 @@ class JobQueue:
                 counts = Counter(each.visitor for each in self._running)
                 job = min(self._waiting, key=lambda job: counts[job.visitor])
                 self._waiting.remove(job)
-                # Not before those that have waited for their turn: who comes again and again would have every turn.
-                job.turned = min(self._last_turns().values(), default=0)
+                job.turned = self._turns  # It stands behind the others: who comes again and again gets no more turns.
                 self._running.append(job)
                 if self._holder is None:
                     self._pass_on()
