@@ -16,7 +16,6 @@ Pages, commands and benchmarks all use it.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -27,9 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invlib import examples, images, scores
+from invlib import examples, images, runtime, scores
 from invlib.checks import check_seed
 from invlib.images import Picture, to_uint8
+from invlib.pace import PACE
 from invlib.priors.denoisers import Denoiser
 from invlib.priors.flows import Flow
 from invlib.problems import denoising, linear, prior, structured
@@ -149,6 +149,19 @@ def method_of(problem: Problem, settings: Settings) -> Method:
 def forecast(problem: Problem, settings: Settings) -> list[float]:
     """The noise level that is expected at each evaluation; empty for methods without one."""
     return method_of(problem, settings).forecast(settings.values)
+
+
+def seconds_of(problem: Problem, settings: Settings) -> float | None:
+    """How long a run will take on this machine, as far as earlier ones tell; None if that cannot be known."""
+    evaluations = len(forecast(problem, settings))
+    if settings.prior is None or not evaluations:
+        return None
+    return PACE.seconds(settings.prior, evaluations, pixels_of(problem, settings))
+
+
+def pixels_of(problem: Problem, settings: Settings) -> int:
+    """How many pixels all samples have together."""
+    return settings.samples * math.prod(problem.image_shape[1:])
 
 
 # Solving
@@ -312,18 +325,19 @@ def solve(problem: Problem, settings: Settings) -> Solving:
     sampled = bool(method.forecast(settings.values))
     recorder = Recorder(problem, network, None if sampled else method.length(settings.values))
     progress = Progress(method, settings)
-    started = time.perf_counter()
+    started = runtime.clock()
     estimates = method.run(problem, network, settings.values, settings.samples, settings.seed)
     for estimate in estimates:
         recorder.add(estimate)
         done = progress(estimate)
-        remaining = (time.perf_counter() - started) * (1 - done) / done
+        remaining = (runtime.clock() - started) * (1 - done) / done
         yield Forming(done, deepcopy(recorder.history), estimate.images, recorder.noise, remaining)
     found = estimate.images.cpu()  # waits for the device
     del estimates  # a sampler's iterates may be large
-    return summarise(
-        problem, settings, method, replace(estimate, images=found), recorder, time.perf_counter() - started
-    )
+    seconds = runtime.clock() - started
+    if sampled and settings.prior is not None:
+        PACE.learn(settings.prior, estimate.evaluations, pixels_of(problem, settings), seconds)
+    return summarise(problem, settings, method, replace(estimate, images=found), recorder, seconds)
 
 
 def finish(steps: Generator[Any, None, Result]) -> Result:

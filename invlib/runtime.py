@@ -10,9 +10,11 @@ import itertools
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,50 @@ def own_defaults(function: Function) -> Function:
     return run  # type: ignore[return-value]
 
 
+class Turns(Protocol):
+    """Whoever lets pieces of work take turns on one device, as a piece of work sees it."""
+
+    def pause(self) -> None:
+        """Let others have their turn, if it is time. It raises where the work is to end."""
+
+    def clock(self) -> float:
+        """Seconds that the work has had so far."""
+
+
+_turns: ContextVar[Turns | None] = ContextVar("turns", default=None)
+
+
+@contextlib.contextmanager
+def taking_turns(turns: Turns) -> Iterator[None]:
+    """Have `turns` asked by every `pause` and `clock` of this thread.
+
+    Networks that `prepare` made ready pause after every layer, and so does `Batched` between the parts of a batch.
+    """
+    token = _turns.set(turns)
+    try:
+        yield
+    finally:
+        _turns.reset(token)
+
+
+def pause(*_: object) -> None:
+    """Let other work have its turn, if this work takes turns. No lock may be held: the others could wait for it."""
+    if (turns := _turns.get()) is not None:
+        turns.pause()
+
+
+def clock() -> float:
+    """A clock in seconds, which stands still while work waits for its turn."""
+    turns = _turns.get()
+    return time.perf_counter() if turns is None else turns.clock()
+
+
+def _pause_after(layer: nn.Module, inputs: object, outputs: object) -> None:
+    pause()
+    if _turns.get() is not None and isinstance(outputs, Tensor) and outputs.requires_grad:
+        outputs.register_hook(pause)  # on the way back as well
+
+
 def default_device() -> torch.device:
     """Return the device that work runs on: the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,6 +148,9 @@ def prepare(module: Module, device: torch.device | str | None = None, dtype: tor
     device = default_device() if device is None else torch.device(device)
     # PyTorch's stubs lack the overload of `to` that takes a memory format.
     module.to(device=device, dtype=dtype or fast_dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in module.modules():
+        if next(layer.children(), None) is None:
+            layer.register_forward_hook(_pause_after)
     return module.eval().requires_grad_(False)
 
 
@@ -186,7 +235,10 @@ class Batched:
         while True:
             size = min(self.size, len(images))
             try:
-                parts = [self.function(part, *arguments) for part in images.split(size)]
+                parts = []
+                for part in images.split(size):
+                    pause()
+                    parts.append(self.function(part, *arguments))
                 return parts[0] if len(parts) == 1 else torch.cat(parts)  # which would copy a single one
             except RuntimeError as error:
                 if not is_out_of_memory(error):

@@ -20,7 +20,7 @@ LAYERS = [
     {"priors"},
     {"problems"},
     {"solvers"},
-    {"examples", "scores", "runs", "jobs", "training", "client"},
+    {"examples", "scores", "pace", "runs", "jobs", "training", "client"},
     {"experiments", "cli"},
 ]
 """What may import what stands before it, and its neighbours."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invlib.priors.denoisers import Denoiser
 from invlib.priors.pairs import SideBySide
+from invlib.runtime import pause
 
 SIDE = {"cpu": 768, "cuda": 2048}
 """The side of the window that a network sees at once, in pixels: with its derivative, 0.8 GB for the U-Net on a CPU."""
@@ -213,6 +214,7 @@ def watched(tiles: list[Tile]) -> Iterator[Tile]:
     """The tiles, each reported when it is done."""
     watcher = _watcher.get()
     for done, tile in enumerate(tiles, start=1):
+        pause()
         yield tile
         if watcher is not None:
             watcher(done, len(tiles))

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from invlib.checks import MOST_STEPS, check_measurements, check_positive, check_seed, check_shape, check_whole
 from invlib.priors.denoisers import Denoiser
 from invlib.problems.operators import LinearOperator
-from invlib.runtime import own_defaults
+from invlib.runtime import own_defaults, pause
 
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Maps red, green and blue to brightness and two colour differences. It is orthonormal, so white noise stays white."""
@@ -194,6 +194,7 @@ def lasso_dct(
         raise ValueError("measure must be linear, and its derivative is zero")
     z, t = c, 1.0
     for _ in range(max_iterations):
+        pause()
         (gradient,) = adjoint(predict(z) - y)
         previous, c = c, soft_threshold(z - step * gradient, step * lam)
         if (c - previous).norm() <= tolerance * c.norm():

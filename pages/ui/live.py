@@ -16,13 +16,13 @@ from streamlit import runtime as server
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from invlib import runtime
-from invlib.jobs import Job, JobQueue, QueueFull, Work
+from invlib.jobs import Job, JobQueue, Refused, Work
 from pages.ui import pixels
 
 POLL = timedelta(seconds=0.7)
 
 PATIENCE = 0.7
-"""Seconds for which a page waits for a step to end, when it was told to stop, or for a run that is short."""
+"""Seconds for which a page waits for a job to end, when it was told to stop, or for a run that is short."""
 
 GRACE = "INVLIB_GRACE"
 """The environment variable that says after how many seconds the job of a closed session is cancelled."""
@@ -53,7 +53,15 @@ def last(key: str) -> Submission | None:
 
 
 def button(
-    key: str, label: str, icon: str, work: Work[Any, Any], request: Any, *, widget: str, ready: bool = True
+    key: str,
+    label: str,
+    icon: str,
+    work: Work[Any, Any],
+    request: Any,
+    *,
+    widget: str,
+    ready: bool = True,
+    seconds: float | None = None,
 ) -> None:
     """Show a button that starts work, or stops the job while it is under way.
 
@@ -64,6 +72,7 @@ def button(
     work, request : what is to be done, as a function and as data for whoever shows the job.
     widget : the key of the button itself.
     ready : whether there is anything to do. If not, the button is disabled.
+    seconds : how long the work will take, if that is known.
     """
     submission = last(key)
     if submission is not None and submission.active:
@@ -71,23 +80,23 @@ def button(
         label = "Stopping" if stopping else "Stop"
         st.button(label, icon=":material/stop:", width="stretch", disabled=stopping, on_click=stop, args=[job])
     elif st.button(label, icon=icon, type="primary", width="stretch", key=widget, disabled=not ready):
-        submit(key, work, request)
+        submit(key, work, request, seconds)
 
 
 def stop(job: Job[Any, Any]) -> None:
-    """Cancel a job. It ends with its current step, in most cases before the page is drawn again."""
+    """Cancel a job. It ends within a step, in most cases before the page is drawn again."""
     job.cancel()
     job.wait(PATIENCE)
 
 
-def submit(key: str, work: Work[Any, Any], request: Any, *, wait: bool = False) -> None:
-    """Queue work and draw the page again, or say on the page that too many runs are waiting already.
+def submit(key: str, work: Work[Any, Any], request: Any, seconds: float | None = None, *, wait: bool = False) -> None:
+    """Queue work that takes so many seconds and draw the page again, or say on the page why it was refused.
 
     With `wait`, work that is done in `PATIENCE` is waited for instead, and the page goes on being drawn.
     """
     try:
-        job = queue().submit(session(), work, alive=presence())
-    except QueueFull as refusal:
+        job = queue().submit(session(), work, alive=presence(), visitor=visitor(), seconds=seconds)
+    except Refused as refusal:
         st.error(pixels.sentence(refusal))
         return
     st.session_state[f"submission {key}"] = Submission(job, request)
@@ -99,6 +108,17 @@ def submit(key: str, work: Work[Any, Any], request: Any, *, wait: bool = False) 
 def session() -> str:
     context = get_script_run_ctx()
     return "" if context is None else context.session_id
+
+
+def visitor() -> str:
+    """Who looks at the page in this session, and perhaps in others: the address of the browser, if it is known.
+
+    Behind a proxy it stands first in a header. On this machine there is none, and a session counts as a visitor.
+    """
+    if not server.exists():
+        return session()
+    forwarded = st.context.headers.get("X-Forwarded-For") or ""
+    return forwarded.partition(",")[0].strip() or st.context.ip_address or session()
 
 
 def presence() -> Callable[[], bool]:
@@ -134,7 +154,9 @@ def show_error(job: Job[Any, Any]) -> None:
 
 
 def waiting(job: Job[Any, Any]) -> str:
-    """Say in a sentence where a job is in the queue."""
+    """Say in a sentence how long a job will wait, or where it is in the queue."""
     if not job.position:
         return "Starting."
+    if job.delay is not None:
+        return f"Waiting: about {pixels.plural(max(1, round(job.delay)), 'second')}."
     return f"Waiting: {job.position} {'run is' if job.position == 1 else 'runs are'} ahead."

@@ -15,7 +15,7 @@ import streamlit as st
 
 from invlib.jobs import Job, Status
 from invlib.problems.spec import Problem
-from invlib.runs import Forming, Run, Settings, method_of, solve
+from invlib.runs import Forming, Run, Settings, method_of, seconds_of, solve
 from invlib.solvers.methods import METHODS
 from pages.ui import denoising, layout, linear, live, pixels, plots, sampling, structured
 from pages.ui.live import Submission
@@ -74,8 +74,8 @@ def key_of(command: str, task: str) -> str:
 
 def run_button(request: Request, *, ready: bool = True) -> None:
     """Show the button that starts and stops a run, and a switch that starts one on every change."""
-    work = partial(solve, request.problem, request.settings)
-    live.button(request.key, "Run", ":material/play_arrow:", work, request, widget="run", ready=ready)
+    work, seconds = partial(solve, request.problem, request.settings), seconds_of(request.problem, request.settings)
+    live.button(request.key, "Run", ":material/play_arrow:", work, request, widget="run", ready=ready, seconds=seconds)
     every_change = request.instant or st.toggle(
         "Run on every change",
         key="live",
@@ -84,8 +84,9 @@ def run_button(request: Request, *, ready: bool = True) -> None:
     submission = live.last(request.key)
     asked = {} if submission is None else submission.request.parameters
     if every_change and ready and asked != request.parameters:
-        live.submit(request.key, work, request, wait=request.instant)
-    st.caption("The page's address holds these settings: copy it to share them.")
+        live.submit(request.key, work, request, seconds, wait=request.instant)
+    takes = "" if seconds is None else f"A run takes about {pixels.plural(max(1, round(seconds)), 'second')} here. "
+    st.caption(f"{takes}The page's address holds these settings: copy it to share them.")
 
 
 def show(request: Request, example: Run) -> Run:
@@ -182,7 +183,7 @@ def status(job: Job[Forming, Run], request: Request) -> str:
     if job.status is Status.CANCELLED:
         return f"Stopped after {count} {unit}s."
     if job.cancelling:
-        return f"Stopping at the end of this {unit}."
+        return "Stopping."
     if job.status is Status.WAITING:
         return live.waiting(job)
     if not state.history or state.remaining is None:
@@ -190,4 +191,4 @@ def status(job: Job[Forming, Run], request: Request) -> str:
     length = method_of(request.problem, request.settings).length(request.settings.values)
     of = "" if length is None else f" of {length}"
     level = f", σ = {state.history['sigma'][-1]:.3f}" if "sigma" in state.history else ""
-    return f"{unit.capitalize()} {count}{of}{level}, about {state.remaining:.0f} s left."
+    return f"{unit.capitalize()} {count}{of}{level}, about {state.remaining / job.share:.0f} s left."
