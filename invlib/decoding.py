@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -85,8 +84,9 @@ class Limits:
     pixels : of the picture.
     min_side : the shortest side that is accepted, in pixels.
     formats : the names that Pillow gives them.
-    cpu : whole seconds of a processor, for `guarded` alone, as are those that follow.
-    seconds : by the clock, with the time spent waiting for other pictures.
+    cpu : whole seconds of a processor; for `guarded` alone, as are those that follow.
+    seconds : by the clock.
+    wait : seconds for other pictures.
     memory : bytes of address space, of which the interpreter and its libraries take 0.2 GB.
     """
 
@@ -94,8 +94,9 @@ class Limits:
     pixels: int = MAX_PIXELS
     min_side: int = MIN_SIDE
     formats: tuple[str, ...] = tuple(sorted(set(SUFFIXES.values())))
-    cpu: int = 4
-    seconds: float = 10.0
+    cpu: int = 5
+    seconds: float = 7.0
+    wait: float = 3.0
     memory: int = 1_000_000_000
 
     @property
@@ -276,7 +277,7 @@ def _pixels(picture: Image.Image, content: bytes, name: str, limits: Limits) -> 
         if deep and isinstance(transparent, tuple):  # of 16 bits; Pillow has kept the upper 8 of the colours
             picture.info["transparency"] = tuple(value >> 8 for value in transparent)
         rgba = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
-        alpha = np.array(rgba)[..., 3]
+        alpha = np.array(rgba.getchannel("A"))
         picture = rgba.convert("RGB")
     elif picture.mode == "P":
         picture = picture.convert("RGB")
@@ -443,23 +444,24 @@ def guarded(content: bytes, limits: Limits = STRANGERS) -> Iterator[Decoded]:
     ...     decoded.pixels.shape
     (8, 9)
     """
-    start = time.monotonic()
     check_size(content, "The picture", limits.size)
-    if not _TURN.acquire(timeout=limits.seconds / 2):
+    if not _TURN.acquire(timeout=limits.wait):
         raise ImageError("Other visitors' pictures are being read at the moment: try again in a few seconds")
     try:
-        yield _decode_apart(content, limits, start + limits.seconds - time.monotonic())
+        yield _decode_apart(content, limits)
     finally:
         _TURN.release()
 
 
-def _decode_apart(content: bytes, limits: Limits, seconds: float) -> Decoded:
+def _decode_apart(content: bytes, limits: Limits) -> Decoded:
     """Decode a picture by running this file, which answers a line of JSON and the bytes of the arrays."""
     # Each thread of a library would take address space. -P keeps this folder's modules from hiding others.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, "-P", __file__, json.dumps(asdict(limits))]
     try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=seconds, env=environment, check=True)
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=limits.seconds, env=environment, check=True
+        )
         line, _, data = done.stdout.partition(b"\n")
         answer = json.loads(line)
     except (subprocess.SubprocessError, ValueError) as error:
