@@ -12,14 +12,16 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
@@ -85,8 +87,7 @@ class Limits:
     min_side : the shortest side that is accepted, in pixels.
     formats : the names that Pillow gives them.
     cpu : whole seconds of a processor; for `guarded` alone, as are those that follow.
-    seconds : by the clock.
-    wait : seconds for other pictures.
+    seconds : by the clock, of which half may pass in waiting for other pictures.
     memory : bytes of address space, of which the interpreter and its libraries take 0.2 GB.
     """
 
@@ -95,8 +96,7 @@ class Limits:
     min_side: int = MIN_SIDE
     formats: tuple[str, ...] = tuple(sorted(set(SUFFIXES.values())))
     cpu: int = 5
-    seconds: float = 7.0
-    wait: float = 3.0
+    seconds: float = 10.0
     memory: int = 1_000_000_000
 
     @property
@@ -429,8 +429,8 @@ _TURN = threading.Lock()
 def guarded(content: bytes, limits: Limits = STRANGERS) -> Iterator[Decoded]:
     """Decode a stranger's picture in a process of its own, which ends when it exceeds a limit.
 
-    The process has no limits of its own where the system knows none (Windows), but is ended in time. Only one picture
-    is in work at a time, from its decoding to the end of the `with` block: reduce it there, and keep the rest alone.
+    Windows knows no limits of processor time and memory, but the process is ended by the clock there too. Only one
+    picture is worked on at a time, until the `with` block ends: reduce a large one inside of it.
 
     Raises
     ------
@@ -444,40 +444,53 @@ def guarded(content: bytes, limits: Limits = STRANGERS) -> Iterator[Decoded]:
     ...     decoded.pixels.shape
     (8, 9)
     """
+    end = time.monotonic() + limits.seconds
     check_size(content, "The picture", limits.size)
-    if not _TURN.acquire(timeout=limits.wait):
+    if not _TURN.acquire(timeout=limits.seconds / 2):
         raise ImageError("Other visitors' pictures are being read at the moment: try again in a few seconds")
     try:
-        yield _decode_apart(content, limits)
+        yield _decode_apart(content, limits, end - time.monotonic())
     finally:
         _TURN.release()
 
 
-def _decode_apart(content: bytes, limits: Limits) -> Decoded:
+def _decode_apart(content: bytes, limits: Limits, seconds: float) -> Decoded:
     """Decode a picture by running this file, which answers a line of JSON and the bytes of the arrays."""
-    # Each thread of a library would take address space. -P keeps this folder's modules from hiding others.
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-    command = [sys.executable, "-P", __file__, json.dumps(asdict(limits))]
-    try:
-        done = subprocess.run(
-            command, input=content, capture_output=True, timeout=limits.seconds, env=environment, check=True
-        )
-        line, _, data = done.stdout.partition(b"\n")
-        answer = json.loads(line)
-    except (subprocess.SubprocessError, ValueError) as error:
-        logging.getLogger(__name__).info("A picture was not decoded: %s, %r", error, getattr(error, "stderr", b""))
-        raise ImageError(
-            "The picture takes too much time or memory to decode: save it again as a plain PNG or JPEG file, or use "
-            "another picture"
-        ) from error
-    if "error" in answer:
-        raise ImageError(answer["error"])
-    arrays, at = [], 0
-    for kind, shape in answer["arrays"]:
-        count = math.prod(shape)
-        arrays.append(np.frombuffer(data, kind, count, at).reshape(shape).copy())
-        at += arrays[-1].nbytes
+    with _scratch() as given, _scratch() as made:
+        given.write(content)
+        given.seek(0)
+        try:
+            subprocess.run(
+                # -P keeps this folder's modules from hiding others.
+                [sys.executable, "-P", __file__, json.dumps(asdict(limits))],
+                stdin=given,
+                stdout=made,
+                stderr=subprocess.PIPE,
+                # Each thread of a library would take address space.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+                timeout=seconds,
+                check=True,
+            )
+            made.seek(0)
+            answer = json.loads(made.readline())
+        except (subprocess.SubprocessError, ValueError) as error:
+            logging.getLogger(__name__).info("A picture was not decoded: %s, %r", error, getattr(error, "stderr", None))
+            raise ImageError(
+                "The picture takes too much time or memory to decode: save it again as a plain PNG or JPEG file, or "
+                "use another picture"
+            ) from error
+        if "error" in answer:
+            raise ImageError(answer["error"])
+        arrays = [np.fromfile(made, kind, math.prod(shape)).reshape(shape) for kind, shape in answer["arrays"]]
     return Decoded(arrays[0], arrays[1] if len(arrays) > 1 else None, answer["note"])
+
+
+def _scratch() -> BinaryIO:
+    """A file that is in memory if the system can do that, and gone when it is closed.
+
+    Of a pipe, Python would read a hundred megabytes in three thousand pieces, and wait for other threads at each.
+    """
+    return open(os.memfd_create("picture"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
 
 
 def _main() -> None:

@@ -73,7 +73,7 @@ def test_memory_is_limited() -> None:
 
 def test_one_at_a_time() -> None:
     with guarded(SMALL), pytest.raises(ImageError, match="Other visitors' pictures"):
-        read(SMALL, replace(STRANGERS, wait=0))
+        read(SMALL, replace(STRANGERS, seconds=0.1))
     assert read(SMALL).pixels.shape == (8, 9), "the next one"
 
 
