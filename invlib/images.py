@@ -1,74 +1,27 @@
 """Read pictures from files and uploads as float32 tensors (1, channels, height, width) in [0, 1], and write them.
 
-Every limit on the size and format of a picture is here. Other modules of the library handle tensors only.
+`decoding` decodes the files, and holds every limit on their size and format. Other modules handle tensors only.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import math
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-MAX_BYTES = 50_000_000
-"""The largest file that is read, in bytes."""
-
-MAX_PIXELS = 40_000_000
-"""The largest picture that is decoded. As a colour tensor it takes half a gigabyte."""
-
-MIN_SIDE = 8
-"""The shortest side of a picture, in pixels: SSIM needs a window of 7×7, the coarsest block average a block of 8×8."""
-
-SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jfif": "JPEG",
-    ".webp": "WEBP",
-    ".avif": "AVIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".jp2": "JPEG2000",
-    ".pgm": "PPM",
-    ".ppm": "PPM",
-}
-"""The file suffixes that are read and written, and the names that Pillow gives their formats.
-
-The list is closed because Pillow hands some other formats to outside programs, such as PostScript to Ghostscript, and
-no upload should reach those.
-"""
-
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-"""What the first box of a HEIC file calls its kind; such files need the extra `heic`."""
-
-try:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    SUFFIXES |= {".heic": "HEIF", ".heif": "HEIF"}
-except ImportError:
-    pass
-
-
-class ImageError(ValueError):
-    """Raised for a picture that cannot be used, with one sentence that says what is wrong and what to do."""
+from invlib.decoding import MAX_BYTES, MIN_SIDE, SUFFIXES, Decoded, ImageError, Limits, check_size, decode
 
 
 @dataclass(frozen=True)
@@ -120,8 +73,8 @@ def load_image(
 
     Raises
     ------
-    ImageError : the file is missing, unreadable, damaged or not a picture, or it is larger than `MAX_BYTES` or
-        `MAX_PIXELS`, or smaller than `min_side`.
+    ImageError : the file is missing, unreadable, damaged or not a picture, or it is larger than
+        `decoding.MAX_BYTES` or `decoding.MAX_PIXELS`, or smaller than `min_side`.
 
     Examples
     --------
@@ -142,10 +95,16 @@ def read_image(
 ) -> tuple[Tensor, str]:
     """Read a picture as `load_image` does, and say in a sentence what was assumed of the file, if anything was."""
     decoded = _decode(source, min_side)
-    image = decoded.image
+    return compose(decoded, channels=channels, ground=ground), decoded.note
+
+
+def compose(decoded: Decoded, *, channels: int | None = None, ground: float = 1.0) -> Tensor:
+    """Lay a decoded picture on a ground; the parameters and the result are those of `load_image`."""
+    image = to_tensor(decoded.pixels)
     if decoded.alpha is not None:
-        image = decoded.alpha * image + (1 - decoded.alpha) * ground
-    return image if channels is None else to_channels(image, channels), decoded.note
+        alpha = to_tensor(decoded.alpha)
+        image = (alpha * image).add_((1 - alpha) * ground)
+    return image if channels is None else to_channels(image, channels)
 
 
 def load_picture(path: Path) -> Picture:
@@ -194,297 +153,19 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
         if source.seekable():
             source.seek(0)
         content = source.read(MAX_BYTES + 1)
-    if not content:
-        raise ImageError(f"{name} is empty: use another picture")
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"{name} is larger than {MAX_BYTES // 10**6} MB: use a smaller file")
+    check_size(content, name, MAX_BYTES)
     return name, content
+
+
+def _decode(source: str | Path | bytes | BinaryIO, min_side: int) -> Decoded:
+    """Decode a picture. Raises as `load_image` does."""
+    name, content = _read(source)
+    return decode(content, name, Limits(min_side=min_side))
 
 
 def _name(source: object) -> str:
     """The name that messages give a picture."""
     return str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "The picture"))
-
-
-def _too_large(name: str) -> ImageError:
-    return ImageError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels: reduce it first")
-
-
-# --- Decoding ---------------------------------------------------------------------------------------------------------
-
-PHOTOMETRIC, ORIENTATION, SMALLEST, LARGEST = 262, 274, 340, 341
-"""Tags of TIFF files. The values of the last two are those that stand for black and for white."""
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A picture (1, C, H, W), its opacity (1, 1, H, W) if it is not all opaque, and what was assumed."""
-
-    image: Tensor
-    alpha: Tensor | None = None
-    note: str = ""
-
-
-def _decode(source: str | Path | bytes | BinaryIO, min_side: int) -> _Decoded:
-    """Decode a picture, upright. Raises as `load_image` does."""
-    name, content = _read(source)
-    formats = sorted(set(SUFFIXES.values()))
-    opened, failure = False, None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL", category=UserWarning)  # broken metadata
-        for candidate in chain([content], _without_metadata(content)):
-            try:
-                picture = Image.open(BytesIO(candidate), formats=formats)
-            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-                raise _too_large(name) from error
-            # Pillow's decoders raise nearly anything on a damaged file: SyntaxError, struct.error, OverflowError...
-            except Exception as error:
-                failure = failure or error
-                continue
-            # The header tells the size, so a picture that is too large is refused before its pixels are decoded.
-            _check_size(name, picture.width, picture.height, min_side)
-            opened = True
-            try:
-                decoded = _pixels(picture, candidate, name)
-            except ImageError:
-                raise
-            except Exception as error:
-                failure = error
-                continue
-            break
-        else:
-            found = _scientific(content, name, min_side, opened)
-            if found is None:
-                what = f"{name} is not a picture that can be read: use a PNG, JPEG, WebP or TIFF file"
-                if opened:
-                    what = f"{name} is damaged and cannot be decoded: save it again, or use another picture"
-                elif content[4:8] == b"ftyp" and content[8:12] in HEIC:
-                    what = f"{name} is a HEIC picture: save it as JPEG, or install the package pillow-heif"
-                raise ImageError(what) from failure
-            decoded = found
-    if not decoded.image.sum().isfinite():
-        raise ImageError(f"{name} has pixels that are not finite numbers: replace them, or use another picture")
-    return decoded
-
-
-def _check_size(name: str, width: int, height: int, min_side: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(name)
-    if min(width, height) < min_side:
-        raise ImageError(f"{name} is {width}×{height} pixels: use a picture with sides of {min_side} pixels or more")
-
-
-def _without_metadata(content: bytes) -> Iterator[bytes]:
-    """The file without metadata that a decoder may stumble over: once with those that change pixels, once without."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        needed = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-        for chosen in (needed | {b"iCCP", b"eXIf"}, needed):
-            yield content[:8] + b"".join(
-                content[start:end]
-                for start, end in _spans(content, 8, ">", 12)
-                if content[start + 4 : start + 8] in chosen
-            )
-    elif content.startswith(b"\xff\xd8"):
-        # A JPEG is a list of segments up to the first scan. APP0 and APP14 say how colours are coded.
-        for spared in ((0xE0, 0xEE), ()):
-            start, kept = 2, content[:2]
-            while start + 4 <= len(content) and content[start] == 0xFF and content[start + 1] != 0xDA:
-                marker, end = content[start + 1], start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
-                if marker in spared or marker not in (0xFE, *range(0xE0, 0xF0)):
-                    kept += content[start:end]
-                start = end
-            yield kept + content[start:]
-    elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        chunks = b""
-        for start, end in _spans(content, 12, "<", 8):
-            kind, body = content[start : start + 4], content[start:end]
-            if kind == b"VP8X" and len(body) > 8:  # says which metadata there are
-                body = body[:8] + bytes([body[8] & ~0x2C]) + body[9:]
-            chunks += b"" if kind in (b"ICCP", b"EXIF", b"XMP ") else body
-        yield b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
-
-
-def _spans(content: bytes, start: int, order: str, overhead: int) -> Iterator[tuple[int, int]]:
-    """Where the chunks of a PNG or WebP file begin and end."""
-    while start + 8 <= len(content):
-        at = start if order == ">" else start + 4
-        length = struct.unpack_from(f"{order}I", content, at)[0]
-        end = start + overhead + length + (length % 2 if order == "<" else 0)
-        yield start, end
-        start = end
-
-
-def _pixels(picture: Image.Image, content: bytes, name: str) -> _Decoded:
-    """Decode a picture of any mode."""
-    tags = getattr(picture, "tag_v2", {})
-    bits, signed = max(tags.get(258, (8,))), tags.get(339, (1,))[0] == 2
-    profile = picture.info.get("icc_profile")
-    coding = str(picture.tile[0][3]) if isinstance(picture, ImageFile.ImageFile) and picture.tile else ""
-    deep = picture.mode in {"RGB", "RGBA", "RGBX", "LA"} and (bits == 16 or ";16" in coding)
-    planes = deep and tags.get(284) == 2  # which Pillow reads as if they had 8 bits
-    if tags and deep and (planes or not profile):
-        found = _scientific(content, name, 1, not planes)
-        if found is not None:
-            return found
-    picture.load()
-    note = ""
-    if deep:
-        note = f"{name} has 16 bits for each colour, of which the upper 8 were read"
-    if picture.format == "TIFF" and (pages := getattr(picture, "n_frames", 1)) > 1:
-        note = f"{name} holds {pages} pictures, of which the first was read"
-    try:
-        orientation = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # A picture is not refused because its EXIF is broken.
-        orientation = 1
-    transparent = picture.info.get("transparency")
-    if picture.mode.startswith("I;16") or picture.mode in {"I", "F"} or (picture.mode == "L" and signed):
-        values = np.array(picture)
-        if picture.mode != "F" and signed and bits < 32:
-            values = values.astype(np.int16 if bits == 16 else np.int8)
-        elif picture.mode == "I" and tags and not signed:
-            values = values.view(np.uint32)
-        elif picture.mode == "I" and picture.format == "PPM":  # Pillow scaled it
-            tags = {LARGEST: 65535}
-        alpha = None if transparent is None else (values != transparent).astype(np.float32)
-        image, assumed = _scale(values, tags, name)
-        return _upright(image, alpha, orientation, assumed or note)
-    grey = picture.mode in {"1", "L", "LA", "La"}
-    alpha = None
-    if picture.has_transparency_data:
-        if deep and isinstance(transparent, tuple):  # of 16 bits; Pillow has kept the upper 8 of the colours
-            picture.info["transparency"] = tuple(value >> 8 for value in transparent)
-        rgba = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
-        alpha = np.array(rgba)[..., 3]
-        picture = rgba.convert("RGB")
-    elif picture.mode == "P":
-        picture = picture.convert("RGB")
-    if profile:
-        picture = _to_srgb(picture, profile)
-    return _upright(np.array(picture.convert("L" if grey else "RGB")), alpha, orientation, note)
-
-
-def _upright(pixels: np.ndarray, alpha: np.ndarray | None, orientation: int, note: str) -> _Decoded:
-    """Turn pixels (H, W) or (H, W, 3) and their opacity (H, W), uint8 or float32, as EXIF says."""
-
-    def turn(array: np.ndarray) -> Tensor:
-        array = array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array
-        array = array[::-1] if orientation in (3, 4, 7, 8) else array
-        return to_tensor(np.ascontiguousarray(array[:, ::-1] if orientation in (2, 3, 6, 7) else array))
-
-    if alpha is None or not alpha.any():  # A picture that is transparent all over has a meaningless opacity.
-        return _Decoded(turn(pixels), None, note)
-    opacity = turn(alpha)
-    return _Decoded(turn(pixels), opacity if bool((opacity < 1).any()) else None, note)
-
-
-def _scale(values: np.ndarray, tags: Mapping[int, Any], name: str) -> tuple[np.ndarray, str]:
-    """Scale numbers of any type to [0, 1], float32, and say what was assumed of black and white if the file does not.
-
-    White is the least usual one that the numbers do not exceed, or by so little that it is an overshoot of a filter,
-    and of which they are not so small a part that the picture would be black.
-    """
-    low, high = float(values.min()), float(values.max())
-    whole = None if values.dtype.kind == "f" else np.iinfo(values.dtype)
-    top = math.inf if whole is None else float(whole.max)
-    stated = _number(tags.get(LARGEST))
-    black, assumed = 0.0, True
-    if stated is not None and stated > 0 and 0 < high <= 1.1 * stated:
-        white, assumed = stated, False
-        smallest = _number(tags.get(SMALLEST))
-        black = smallest if smallest is not None and smallest < 0 else 0.0
-    elif values.dtype == np.uint8:
-        white, assumed = 255.0, False
-    elif values.dtype == np.uint16:
-        assumed = 0 < high <= 4095
-        white = 4095.0 if assumed else 65535.0
-    else:
-        usual = (1.0, 255.0, 4095.0, 65535.0, top)
-        white = next((each for each in usual if each <= top and _fits(high, each)), high)
-        assumed = white != 1 or high > 1.1
-        if low < -white * (0.5 if whole is None else 0.1):
-            assumed = True
-            if whole is None and max(-low, high) <= 1.1:
-                black, white = -1.0, 1.0
-            elif whole is not None and high - low > top:
-                black, white = float(whole.min), top
-            else:
-                black, white = low, high
-        elif low < -0.1 * white:
-            assumed = True
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = ((values.astype(np.float64) - black) / ((white - black) or 1.0)).clip(0, 1).astype(np.float32)
-    if _number(tags.get(PHOTOMETRIC)) == 0:
-        scaled = 1 - scaled
-    bits = ", as in files of 12 bits" if white == 4095 else ""
-    note = f"{name} holds numbers from {low:g} to {high:g}: {black:g} was taken as black and {white:g} as white{bits}"
-    return scaled, note if assumed else ""
-
-
-def _fits(high: float, white: float) -> bool:
-    """Whether the largest number of a picture suits a white. Noise may carry it far above a white of 1."""
-    return high <= 2 if white == 1 else white / 16 < high <= 1.1 * white
-
-
-def _number(value: Any) -> float | None:
-    """The number that a tag of a TIFF file holds, or the largest of several."""
-    try:
-        return float(max(value)) if isinstance(value, tuple | list) else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _scientific(content: bytes, name: str, min_side: int, readable: bool) -> _Decoded | None:
-    """Decode a TIFF file of a kind that Pillow does not read; None if it is no TIFF file.
-
-    Only those without compression are decoded, as a small one could fill the memory otherwise. ImageError says of any
-    other which kind it is, unless Pillow can read it.
-    """
-    if content[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return None
-    import tifffile  # is slow to import and seldom needed
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # which says on standard error what a damaged file lacks
-
-    try:
-        with tifffile.TiffFile(BytesIO(content)) as file:
-            page = file.pages[0]
-            assert isinstance(page, tifffile.TiffPage)
-            axes, dtype = page.axes, page.dtype
-            tags = {
-                code: page.tags[code].value
-                for code in (PHOTOMETRIC, ORIENTATION, SMALLEST, LARGEST)
-                if code in page.tags
-            }
-            samples, photometric = page.samplesperpixel, int(page.photometric)
-            plain = (
-                page.compression == 1
-                and axes in ("YX", "YXS", "SYX")
-                and dtype is not None
-                and dtype.kind in "iuf"
-                and photometric in ((2,) if samples >= 3 else (0, 1))
-                and samples <= 4
-            )
-            coding = tifffile.PHOTOMETRIC(photometric).name, tifffile.COMPRESSION(page.compression).name
-            kind = f"{samples} of type {dtype} a pixel, {coding[0]}, compression {coding[1]}, axes {axes}"
-            _check_size(name, page.imagewidth, page.imagelength, min_side)
-            values = page.asarray() if plain else None
-    except ImageError:
-        raise
-    except Exception:
-        return None
-    if values is None:
-        if readable:
-            return None
-        raise ImageError(f"{name} is a TIFF file that cannot be read ({kind}): save it as 8- or 16-bit grey or RGB")
-    if axes == "SYX":
-        values = np.moveaxis(values, 0, -1)
-    alpha = None
-    if samples in (2, 4):
-        full = np.iinfo(values.dtype).max if values.dtype.kind != "f" else 1
-        alpha = (values[..., -1] / full).clip(0, 1).astype(np.float32)
-        values = values[..., : samples - 1]
-    image, note = _scale(values, tags, name)
-    return _upright(image, alpha, int(_number(tags.get(ORIENTATION)) or 1), note)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -495,16 +176,6 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     """
     image = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2).contiguous()
     return image if image.is_floating_point() else image.float().div_(255)
-
-
-def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Convert a picture from the colour space of its ICC profile to sRGB, the one of screens."""
-    try:
-        embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
-        converted = ImageCms.profileToProfile(picture, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except Exception:
-        return picture  # A picture is not refused because its profile is broken or meant for another mode.
-    return picture if converted is None else converted
 
 
 # --- Shape and size ---------------------------------------------------------------------------------------------------
@@ -714,9 +385,9 @@ def load_drawing(source: str | Path | bytes | BinaryIO) -> Tensor:
     ImageError : as in `load_image`.
     """
     decoded = _decode(source, 1)
-    colours = to_channels(decoded.image, 3)[0]
+    colours = to_channels(to_tensor(decoded.pixels), 3)[0]
     opacity = (
-        decoded.alpha[0]
+        to_tensor(decoded.alpha)[0]
         if decoded.alpha is not None and _varies(decoded.alpha)
         else (colours.amax(0, keepdim=True) > BLACK).float()
     )
@@ -739,10 +410,11 @@ def load_mask(source: str | Path | bytes | BinaryIO) -> Tensor:
     ImageError : it hides nothing or everything, or as in `load_image`.
     """
     decoded = _decode(source, 1)
-    grey = to_channels(decoded.image, 1)[0, 0]
+    image = to_tensor(decoded.pixels)
+    grey = to_channels(image, 1)[0, 0]
     if decoded.alpha is not None and _varies(decoded.alpha):
-        alpha = decoded.alpha[0, 0]
-        painted = decoded.image[0][:, alpha == alpha.max()]
+        alpha = to_tensor(decoded.alpha)[0, 0]
+        painted = image[0][:, alpha == alpha.max()]
         grey = 1 - alpha if bool((painted.amax(1) - painted.amin(1) <= BLACK).all()) else alpha
     kept = grey > WHITE * grey.max()
     if kept.all():
@@ -752,5 +424,5 @@ def load_mask(source: str | Path | bytes | BinaryIO) -> Tensor:
     return kept
 
 
-def _varies(alpha: Tensor) -> bool:
+def _varies(alpha: np.ndarray) -> bool:
     return bool(alpha.min() < alpha.max())

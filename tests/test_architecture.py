@@ -16,7 +16,7 @@ import invlib
 ROOT = Path(invlib.__file__).parent
 
 LAYERS = [
-    {"runtime", "images", "checks", "metrics"},
+    {"runtime", "decoding", "images", "checks", "metrics"},
     {"priors"},
     {"problems"},
     {"solvers"},

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from invlib import images
+from invlib import decoding, images
 from invlib.cli.options import read_picture
 from invlib.examples import EXAMPLE_SIDE, EXAMPLES, example
 from invlib.images import (
@@ -237,7 +237,7 @@ def test_decompression_bombs_are_refused_by_their_header(side: int, monkeypatch:
     """The sides exceed our own limit, the one where Pillow warns, and the one where it raises."""
     header = bytearray(encoded(Image.new("L", (8, 8)), "BMP"))
     header[18:26] = np.array([side, side], "<i4").tobytes()
-    monkeypatch.setattr(images, "_pixels", lambda picture: pytest.fail("the pixels were decoded"))
+    monkeypatch.setattr(decoding, "_pixels", lambda *arguments: pytest.fail("the pixels were decoded"))
     with pytest.raises(ImageError, match="40 million pixels"):
         load_image(bytes(header))
 

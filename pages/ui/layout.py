@@ -11,7 +11,7 @@ from streamlit import runtime as server
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 
-from pages.ui import address
+from pages.ui import address, uploads
 
 STYLE = f"<style>{Path(__file__).with_name('style.css').read_text('utf-8')}</style>"
 
@@ -20,6 +20,7 @@ APP = Path(__file__).parents[2] / "app.py"
 
 def heading(title: str, lead: str) -> None:
     """Show the page's title and `lead`, a sentence or two that say what the page is about."""
+    uploads.keep_few()
     if PagesManager.uses_pages_directory:
         # Until a server has called `st.navigation` once, Streamlit runs files in pages/ without app.py. A first visitor
         # who follows a link to a page would then see the page without its navigation.

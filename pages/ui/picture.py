@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 from torch import Tensor
 
-from invlib import examples, images
+from invlib import decoding, examples, images
 from invlib.images import Picture
 from invlib.problems.structured import IMAGE_SHAPES, prepare
 from pages.ui import crop, knobs
@@ -81,7 +81,8 @@ def pick_small(kind: str) -> Picture:
     if not isinstance(chosen, Own):
         return examples.subject(kind, chosen)
     channels, side, _ = IMAGE_SHAPES[kind]
-    image = prepare(images.load_image(chosen.content), kind)
+    with decoding.guarded(chosen.content) as found:
+        image = prepare(images.compose(found), kind)
     if image.shape[-2:] != (chosen.height, chosen.width):
         grey = ", in grey" if channels == 1 else ""
         st.caption(
@@ -111,12 +112,16 @@ def choose(titles: Mapping[str, str], *, small: bool) -> str | Own:
 def bring(*, expanded: bool) -> None:
     """Show the fold for a visitor's own picture. Ctrl+V works while it is closed, because the browser draws it then."""
     with st.expander("Use a picture of your own", icon=":material/add_photo_alternate:", expanded=expanded):
-        suffixes = [suffix.removeprefix(".") for suffix in images.SUFFIXES]
-        limit = images.MAX_BYTES // 10**6
+        most = decoding.STRANGERS.size // 10**6
         st.file_uploader(
-            "Upload a picture", suffixes, key="upload", on_change=take_file, args=["upload"], max_upload_size=limit
+            "Upload a picture",
+            [suffix.removeprefix(".") for suffix in decoding.STRANGERS.suffixes],
+            key="upload",
+            on_change=take_file,
+            args=["upload"],
+            max_upload_size=most,
         )
-        paste.button("paste", lambda content: take(content, "pasted picture", "paste"))
+        paste.button("paste", lambda content: take(content, "pasted picture", "paste"), most)
         # The camera input asks for the camera as soon as it is there.
         if st.toggle("Use the camera", key="camera_on"):
             st.camera_input("Take a photo", key="camera", on_change=take_file, args=["camera"], resolution="720p")
@@ -144,12 +149,12 @@ def take_file(source: str) -> None:
 def take(content: bytes, name: str, source: str) -> None:
     """Make a file the visitor's own picture, or remember why that is impossible."""
     try:
-        image, note = images.read_image(content)
+        with decoding.guarded(content) as found:
+            (height, width), note = found.pixels.shape[:2], found.note
     except images.ImageError as error:
         st.session_state["picture_error"] = {st.session_state["page"]: str(error)}
         return
     fingerprint = hashlib.sha256(content).hexdigest()[:12]
-    height, width = image.shape[-2:]
     st.session_state["own_picture"] = Own(content, name, source, fingerprint, width, height, note)
     st.session_state["picture"] = OWN
     st.session_state["own_left"] = st.session_state["own_top"] = 50
@@ -202,8 +207,9 @@ def place(own: Own, longest: int) -> tuple[int, int]:
 @st.cache_data(scope="session", max_entries=4, show_spinner=False, hash_funcs={Own: lambda own: own.fingerprint})
 def decoded(own: Own, longest: int, channels: int | None, corner: tuple[int, int] | None = None) -> Tensor:
     """The picture reduced to `longest` pixels, or its part from a corner on: (1, C, H, W), in 8-bit levels."""
-    image = images.load_image(own.content, channels=channels)
-    if corner is not None:
-        left, top = corner
-        image = image[..., top : top + longest, left : left + longest]
-    return images.quantise(images.fit(image, longest))
+    with decoding.guarded(own.content) as found:
+        image = images.compose(found, channels=channels)
+        if corner is not None:
+            left, top = corner
+            image = image[..., top : top + longest, left : left + longest]
+        return images.quantise(images.fit(image, longest))

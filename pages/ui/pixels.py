@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -129,6 +130,15 @@ def sentence(error: object) -> str:
     """An error's text as a sentence, with a capital at the start and a full stop at the end."""
     text = str(error).rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def plain(text: str) -> str:
+    r"""Any text, such as the name of a visitor's file, as Markdown that shows it as it is.
+
+    >>> print(plain("![me](http://site)"))
+    \!\[me\]\(http\:\/\/site\)
+    """
+    return re.sub(r"([!-/:-@[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
 def group(number: int) -> str:

@@ -31,7 +31,7 @@ def show(run: Run, *, measured: str, by_difference: bool = False) -> None:
     method = METHODS[done["command"]][done["method"]]
     st.header("A closer look")
     words = [
-        *([done["picture"]] if "picture" in done else []),
+        *([pixels.plain(done["picture"])] if "picture" in done else []),
         measured,
         *([pixels.plural(done["samples"], "sample")] if method.draws else []),
         f"{done['method']} sampler" if done["method"] in ("fast", "paper") else method.title,

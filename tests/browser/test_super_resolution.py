@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from invlib.decoding import STRANGERS
 from tests.browser.visitor import download, press_run, shoot, wait_until_complete
 
 pytestmark = pytest.mark.browser
@@ -60,13 +61,17 @@ def test_a_picture_can_be_pasted(open_page: Callable[..., Any]) -> None:
     wait_until_complete(page)
     buffer = io.BytesIO()
     Image.fromarray(np.full((20, 30, 3), 128, np.uint8)).save(buffer, "PNG")
-    page.evaluate(
-        """content => {
-          const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0))
-          const data = new DataTransfer()
-          data.items.add(new File([bytes], "clipboard.png", { type: "image/png" }))
-          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))
-        }""",
-        base64.b64encode(buffer.getvalue()).decode(),
-    )
+    paste = """([content, size]) => {
+      const bytes = new Uint8Array(size)
+      bytes.set(Uint8Array.from(atob(content), letter => letter.charCodeAt(0)))
+      const data = new DataTransfer()
+      data.items.add(new File([bytes], "clipboard.png", { type: "image/png" }))
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))
+    }"""
+    page.evaluate(paste, [base64.b64encode(buffer.getvalue()).decode(), len(buffer.getvalue())])
     page.get_by_text("1 800 of 7 200 numbers kept").wait_for()
+    page.get_by_text("Use a picture of your own").click()
+    page.evaluate(paste, ["", STRANGERS.size])
+    page.get_by_text("not a picture that can be read").wait_for()
+    page.evaluate(paste, ["", STRANGERS.size + 1])
+    page.get_by_text("The picture is larger than 20 MB").wait_for()

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from invlib import decoding
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _pictures_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start a process for each takes longer than most tests. `test_decoding` and the browser's tests do."""
+    monkeypatch.setattr(decoding, "_decode_apart", lambda *given: decoding.decode(given[0], "The picture", given[1]))
 
 
 @pytest.fixture

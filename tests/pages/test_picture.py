@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 from invlib import examples, images
 from invlib.images import Picture
-from pages.ui import crop
+from pages.ui import crop, uploads
 from pages.ui.picture import PART, REDUCED
 from tests.patience import PATIENCE
 
@@ -219,6 +220,16 @@ def test_a_picture_that_becomes_too_narrow_can_be_cut(open_page: Callable[..., A
     page.radio(key="own_use").set_value(PART).run()
     assert not page.error
     assert picked(page).image.shape == (1, 3, 10, 64)
+
+
+def test_the_storage_keeps_the_last_uploads_of_each_session() -> None:
+    storage = uploads.FewUploads("/upload")
+    names = [str(number) for number in range(uploads.KEPT + 2)]
+    for session, name in [("first", "0"), *(("second", name) for name in names)]:
+        storage.add_file(session, UploadedFileRec(name, name, "image/png", b"1234"))
+    assert [each.file_id for each in storage.get_files("second", names)] == names[2:]
+    assert storage.get_files("first", ["0"])
+    assert storage._total_bytes == 4 * (uploads.KEPT + 1)
 
 
 # --- Coming and going -------------------------------------------------------------------------------------------------

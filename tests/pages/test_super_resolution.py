@@ -111,10 +111,10 @@ def test_a_sample_that_stands_alone_takes_no_correlation(open_page: Callable[...
 
 def test_a_run_is_scored_and_can_be_repeated(open_page: Callable[..., AppTest]) -> None:
     page = open_page(samples="2", evaluations="12", seed="5")
-    upload(page, png(24, 32))
+    upload(page, png(24, 32), "![me](http://site).png")
     assert "144 of 2 304 numbers kept" in text(page)
     run = run_to_the_end(page, TASK)
-    assert "Your run: mine.png" in text(page)
+    assert r"Your run: \!\[me\]\(http\:\/\/site\)\.png" in text(page), "a name is no Markdown"
     assert run.mean.shape == (24, 32, 3)
     assert len(run.samples) == 2
     assert not np.array_equal(*run.samples)
