@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -27,11 +28,10 @@ from invlib import examples, images, runs, runtime
 from invlib.cli.options import in_colours_of, read_picture
 from invlib.cli.remove_noise import read_strokes
 from invlib.cli.talk import where
-from invlib.images import Picture
 from invlib.priors.checkpoints import CheckpointError, registry
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import prior, structured
-from invlib.problems.spec import Knob, Problem, Task
+from invlib.problems.spec import Knob, Problem
 from invlib.problems.structured import DRAWN, StructuredTask
 from invlib.solvers.methods import FAMILIES, METHODS, STROKES_PRIOR, load_prior, sampler_of, suiting
 
@@ -40,34 +40,31 @@ LONGEST, SIDE = 512, 128  # the longest side of a picture, and the side of a den
 
 PICTURE = Knob("picture", "upload", "Clean, unless it is what was measured.", "Picture")
 MEASURED = Knob("measured", bool, "The picture is what was measured; there is no truth to compare with.", "Measured")
-LEVEL = "The standard deviation of white noise: it is added, or is that of a picture that was measured."
+LEVEL = "Of white noise that is added: none, or 0.1 in denoising. If the picture is measured, the level is estimated."
 NOISE = Knob("noise_level", float, LEVEL, "Noise level", values=(0.0, 0.01, 1.0))
 ESTIMATE = Knob("estimate_noise", bool, "The noise level is not told, but estimated.", "Estimate", advanced=True)
-SIZE = Knob("side", int, f"In pixels; {SIDE}, or what a flow or a GAN has.", "Side", values=(8, 256))
+SIZE = Knob("side", int, f"In pixels: {SIDE}, or what a flow or a GAN has.", "Side", values=(8, 256))
 SAMPLES = Knob("samples", int, "How many answers are drawn. Time grows with their number.", "Samples", 1, (1, 8))
-METHOD = Knob("method", str, "Otherwise it is the one that suits the picture.", "Method", advanced=True)
-PRIOR = Knob("prior", str, "Otherwise it is the best one for the picture.", "Prior", advanced=True)
-SEED = Knob("seed", int, "Another seed gives other answers.", "Seed", 0, advanced=True, least=0)
-
-Given = dict[str, Any]
+METHOD = Knob("method", str, "By default it is the one that suits the picture.", "Method", advanced=True)
+PRIOR = Knob("prior", str, "By default it is the best one for the picture.", "Prior", advanced=True)
+SEED = Knob("seed", int, "Another seed gives other answers.", "Seed", 0, advanced=True)
 
 
 def knobs_of(command: str, task: str) -> list[Knob]:
     """What is set of a problem, advanced knobs last. Where a knob has no default, its widget starts empty."""
-    kind = runs.TASKS[command][task]
-    methods = {name: each for name, each in suiting(command, task).items() if each.installed and not each.slow}
+    kind, named = runs.TASKS[command][task], suiting(command, task).items()
+    methods = {name: each for name, each in named if each.installed and not each.slow}
     knobs = [replace(each, default=None) if each.name in kind.exclusive else each for each in kind.knobs if each.shown]
     if command == "sample":
-        knobs += [SIZE, SAMPLES]
+        knobs += [SIZE]
     else:
-        noise = [replace(NOISE, default=0.1 if command == "denoise" else None), ESTIMATE]
-        method = replace(METHOD, values=[(each.title, name) for name, each in methods.items()])
-        knobs = [PICTURE, *knobs, MEASURED, *(noise if command != "remove-noise" else []), SAMPLES, method]
+        knobs = [PICTURE, *knobs, MEASURED, *([NOISE, ESTIMATE] if command != "remove-noise" else [])]
+        knobs += [replace(METHOD, values=[(each.title, name) for name, each in methods.items()])]
     priors = [(each.title, name) for name, each in registry().items() if name != STROKES_PRIOR]
     settings = {each.name: each for method in methods.values() for each in method.knobs if each.shown}
-    knobs += [replace(PRIOR, values=priors)]
+    knobs += [SAMPLES, replace(PRIOR, values=priors), SEED]
     knobs += [replace(each, default=None, advanced=True) for each in settings.values()]
-    return sorted([*knobs, SEED], key=lambda each: each.advanced)
+    return sorted(knobs, key=lambda each: each.advanced)
 
 
 def widget(knob: Knob) -> Any:
@@ -100,44 +97,40 @@ def read(knob: Knob, value: Any) -> Any:
         raise ValueError(f"{knob.label} must be {knob.metavar}, numbers with commas between, got {value!r}") from None
 
 
-def pose(command: str, task: str, given: Given) -> tuple[Problem, runs.Settings]:
+def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.Settings]:
     """The problem that values of knobs pose, and how to solve it; ValueError as on the command line."""
-    kind = runs.TASKS[command][task]
+    kind, methods = runs.TASKS[command][task], METHODS[command]
     knobs = {each.name: given.pop(each.name) for each in kind.knobs if each.name in given}
-    name, network, samples, seed = (given.pop(each, None) for each in ("method", "prior", "samples", "seed"))
+    name, network, seed, samples = (given.pop(each, None) for each in ("method", "prior", "seed", "samples"))
     if command == "sample":
-        network = network or "bf-unet-color"
+        network, side = network or "bf-unet-color", given.pop("side", None)
         name = sampler_of(network)
-        loaded, side = load_prior(network, METHODS[command][name].prior or Denoiser), given.pop("side", None)
+        loaded = load_prior(network, methods[name].prior or Denoiser)
         whole = (loaded.channels, SIDE, SIDE) if isinstance(loaded, Denoiser) else loaded.image_shape
         problem: Problem = prior.pose((whole[0], side or whole[1], side or whole[2]), **knobs)
     else:
         simulated, noise = not given.pop("measured"), {}
-        picture = picture_of(given.pop("picture", None), kind, knobs, simulated)
+        if "picture" not in given:
+            raise ValueError("there is no picture: upload one, or choose one of the examples")
+        picture = images.load_picture(given.pop("picture"))
+        enlarged = 1 if simulated else knobs.get(getattr(kind, "scale", ""), 1)
+        image = images.fit(picture.image, LONGEST // enlarged)
+        if image.shape != picture.image.shape:
+            gr.Info(f"The picture was reduced to {image.shape[3]}×{image.shape[2]} pixels.")
+        if picture.note:
+            gr.Info(html.escape(picture.note))
         if command != "remove-noise":
-            picture = in_colours_of(network, picture) if network else picture
-            noise = {"noise_level": given.pop("noise_level", None), "estimate_noise": given.pop(ESTIMATE.name) or None}
-        elif kind.sensing or (name and METHODS[command][name].prior in FAMILIES):
-            picture = replace(picture, image=structured.prepare(picture.image, kind.pictures))
+            image = in_colours_of(network, replace(picture, image=image)).image if network else image
+            level = 0.1 if command == "denoise" and simulated and not knobs["gain"] else None
+            noise = {"noise_level": given.pop("noise_level", level), "estimate_noise": given.pop(ESTIMATE.name) or None}
+        elif kind.sensing or (name and methods[name].prior in FAMILIES):
+            image = structured.prepare(image, kind.pictures)
         if task in DRAWN and ("strokes" in knobs or simulated):
-            drawn, size = knobs.get("strokes"), picture.image.shape[2:]
+            drawn, size = knobs.get("strokes"), image.shape[2:]
             knobs["strokes"] = read_strokes(drawn, size) if drawn else structured.draw_scribble(size, seed)
-        problem = runs.POSE[command](task, picture, knobs, simulated=simulated, seed=seed or 0, **noise)
-    return problem, runs.settings(problem, name, given, prior=network, samples=samples, seed=seed or 0)
-
-
-def picture_of(path: Path | None, kind: Task, knobs: Given, simulated: bool) -> Picture:
-    """The uploaded picture in 8 bits, reduced if it is large."""
-    if path is None:
-        raise ValueError("there is no picture: upload one, or choose one of the examples")
-    picture = images.load_picture(path)
-    enlarged = 1 if simulated else knobs.get(getattr(kind, "scale", ""), 1)
-    image = images.quantise(images.fit(picture.image, LONGEST // enlarged))
-    if image.shape != picture.image.shape:
-        gr.Info(f"The picture was reduced to {image.shape[3]}×{image.shape[2]} pixels.")
-    if picture.note:
-        gr.Info(html.escape(picture.note))
-    return replace(picture, image=image)
+        picture = replace(picture, image=images.quantise(image))  # as picture.png has it
+        problem = runs.POSE[command](task, picture, knobs, simulated=simulated, seed=seed, **noise)
+    return problem, runs.settings(problem, name, given, prior=network, samples=samples, seed=seed)
 
 
 @lru_cache
@@ -152,18 +145,20 @@ def files_of(kind: str) -> list[str]:
 
 
 @on_gpu
-def run(command: str, task: str, given: Given) -> Iterator[Any]:
-    """Solve the problem of a tab's values. Each step yields nothing new, so that the run can be stopped there."""
+def run(command: str, task: str, given: dict[str, Any]) -> Iterator[Any]:
+    """Solve the problem of a tab's values. What it yields before the end is nothing new, but lets it be stopped."""
     try:
         progress, known = given.pop("progress"), {each.name: each for each in knobs_of(command, task)}
         given = {name: read(known[name], value) for name, value in given.items() if value is not None and value != ""}
         problem, settings = pose(command, task, given)
-        steps, done = runs.solve(problem, settings), None
+        steps, done, said = runs.solve(problem, settings), None, 0.0
         while done is None:
             try:
                 forming = next(steps)
-                progress(forming.progress, desc=where(forming))
-                yield gr.skip()
+                if time.monotonic() - said > 0.5:
+                    progress(forming.progress, desc=where(forming))
+                    yield gr.skip()
+                    said = time.monotonic()
             except StopIteration as stop:
                 done = stop.value
     except (ValueError, OSError, MemoryError, CheckpointError) as error:
