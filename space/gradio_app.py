@@ -1,7 +1,4 @@
-"""The library as a Gradio Space: a tab for each problem, whose widgets are made from its knobs.
-
-`python space/gradio_app.py` serves it. Where Hugging Face lends GPUs (ZeroGPU), each run borrows one.
-"""
+"""The library as a Gradio Space: a tab for each problem, with widgets made from its knobs, and a GPU if one is lent."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import inspect
 import json
 import math
 import tempfile
-import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -24,15 +21,12 @@ except ImportError:  # not a Space
 
 import gradio as gr
 
-from invlib import examples, images, runs, runtime
-from invlib.cli.options import in_colours_of, read_picture
-from invlib.cli.remove_noise import read_strokes
-from invlib.cli.talk import where
+from invlib import examples, images, runs
+from invlib.cli import options, remove_noise, talk
 from invlib.priors.checkpoints import CheckpointError, registry
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import prior, structured
 from invlib.problems.spec import Knob, Problem
-from invlib.problems.structured import DRAWN, StructuredTask
 from invlib.solvers.methods import FAMILIES, METHODS, STROKES_PRIOR, load_prior, sampler_of, suiting
 
 TITLE = "The prior hidden inside a denoiser"
@@ -45,8 +39,6 @@ NOISE = Knob("noise_level", float, LEVEL, "Noise level", values=(0.0, 0.01, 1.0)
 ESTIMATE = Knob("estimate_noise", bool, "The noise level is not told, but estimated.", "Estimate", advanced=True)
 SIZE = Knob("side", int, f"In pixels: {SIDE}, or what a flow or a GAN has.", "Side", values=(8, 256))
 SAMPLES = Knob("samples", int, "How many answers are drawn. Time grows with their number.", "Samples", 1, (1, 8))
-METHOD = Knob("method", str, "By default it is the one that suits the picture.", "Method", advanced=True)
-PRIOR = Knob("prior", str, "By default it is the best one for the picture.", "Prior", advanced=True)
 SEED = Knob("seed", int, "Another seed gives other answers.", "Seed", 0, advanced=True)
 
 
@@ -59,11 +51,12 @@ def knobs_of(command: str, task: str) -> list[Knob]:
         knobs += [SIZE]
     else:
         knobs = [PICTURE, *knobs, MEASURED, *([NOISE, ESTIMATE] if command != "remove-noise" else [])]
-        knobs += [replace(METHOD, values=[(each.title, name) for name, each in methods.items()])]
+        titles = [(each.title, name) for name, each in methods.items()]
+        knobs += [Knob("method", str, "By default what suits the picture.", "Method", None, titles, advanced=True)]
     priors = [(each.title, name) for name, each in registry().items() if name != STROKES_PRIOR]
     settings = {each.name: each for method in methods.values() for each in method.knobs if each.shown}
-    knobs += [SAMPLES, replace(PRIOR, values=priors), SEED]
-    knobs += [replace(each, default=None, advanced=True) for each in settings.values()]
+    knobs += [Knob("prior", str, "By default what suits the picture.", "Prior", None, priors, advanced=True)]
+    knobs += [SAMPLES, *(replace(each, default=None, advanced=True) for each in settings.values()), SEED]
     return sorted(knobs, key=lambda each: each.advanced)
 
 
@@ -87,25 +80,14 @@ def widget(knob: Knob) -> Any:
     return gr.Number(placeholder="default", **about) if None in (low, knob.default) else gr.Slider(**about)
 
 
-def read(knob: Knob, value: Any) -> Any:
-    """The value of a knob from that of its widget; drawings and the picture stay paths."""
-    if not isinstance(knob.kind, tuple):
-        return read_picture(knob, Path(value)) if isinstance(knob.kind, str) else knob.kind(value)
-    try:
-        return tuple(kind(part) for kind, part in zip(knob.kind, value.split(","), strict=True))
-    except ValueError:
-        raise ValueError(f"{knob.label} must be {knob.metavar}, numbers with commas between, got {value!r}") from None
-
-
 def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.Settings]:
     """The problem that values of knobs pose, and how to solve it; ValueError as on the command line."""
-    kind, methods = runs.TASKS[command][task], METHODS[command]
+    kind, methods, seed = runs.TASKS[command][task], METHODS[command], given.pop("seed", 0)
     knobs = {each.name: given.pop(each.name) for each in kind.knobs if each.name in given}
-    name, network, seed, samples = (given.pop(each, None) for each in ("method", "prior", "seed", "samples"))
+    name, network, samples = (given.pop(each, None) for each in ("method", "prior", "samples"))
     if command == "sample":
-        network, side = network or "bf-unet-color", given.pop("side", None)
-        name = sampler_of(network)
-        loaded = load_prior(network, methods[name].prior or Denoiser)
+        name = sampler_of(network := network or "bf-unet-color")
+        loaded, side = load_prior(network, methods[name].prior or Denoiser), given.pop("side", None)
         whole = (loaded.channels, SIDE, SIDE) if isinstance(loaded, Denoiser) else loaded.image_shape
         problem: Problem = prior.pose((whole[0], side or whole[1], side or whole[2]), **knobs)
     else:
@@ -115,19 +97,18 @@ def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.
         picture = images.load_picture(given.pop("picture"))
         enlarged = 1 if simulated else knobs.get(getattr(kind, "scale", ""), 1)
         image = images.fit(picture.image, LONGEST // enlarged)
-        if image.shape != picture.image.shape:
-            gr.Info(f"The picture was reduced to {image.shape[3]}×{image.shape[2]} pixels.")
-        if picture.note:
-            gr.Info(html.escape(picture.note))
+        reduced = f"The picture was reduced to {image.shape[3]}×{image.shape[2]} pixels."
+        for note in [picture.note] * bool(picture.note) + [reduced] * (image.shape != picture.image.shape):
+            gr.Info(html.escape(note))
         if command != "remove-noise":
-            image = in_colours_of(network, replace(picture, image=image)).image if network else image
+            image = options.in_colours_of(network, replace(picture, image=image)).image if network else image
             level = 0.1 if command == "denoise" and simulated and not knobs["gain"] else None
             noise = {"noise_level": given.pop("noise_level", level), "estimate_noise": given.pop(ESTIMATE.name) or None}
         elif kind.sensing or (name and methods[name].prior in FAMILIES):
             image = structured.prepare(image, kind.pictures)
-        if task in DRAWN and ("strokes" in knobs or simulated):
+        if task in structured.DRAWN and ("strokes" in knobs or simulated):
             drawn, size = knobs.get("strokes"), image.shape[2:]
-            knobs["strokes"] = read_strokes(drawn, size) if drawn else structured.draw_scribble(size, seed)
+            knobs["strokes"] = remove_noise.read_strokes(drawn, size) if drawn else structured.draw_scribble(size, seed)
         picture = replace(picture, image=images.quantise(image))  # as picture.png has it
         problem = runs.POSE[command](task, picture, knobs, simulated=simulated, seed=seed, **noise)
     return problem, runs.settings(problem, name, given, prior=network, samples=samples, seed=seed)
@@ -137,11 +118,15 @@ def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.
 def files_of(kind: str) -> list[str]:
     """The files of the library's pictures of a kind: photographs, or those that a kind of flow knows."""
     folder, small = Path(tempfile.mkdtemp()), examples.SUBJECTS.get(kind)
-    pictures = [examples.subject(kind, name) for name in small] if small else map(examples.picture, examples.EXAMPLES)
-    files = {str(folder / f"{each.name}.png"): each.image for each in pictures}
-    for file, image in files.items():
-        images.save_image(image, file)
-    return [*files]
+    pictures = [examples.subject(kind, name) for name in small or ()] or [*map(examples.picture, examples.EXAMPLES)]
+    for each in pictures:
+        images.save_image(each.image, folder / f"{each.name}.png")
+    return [str(folder / f"{each.name}.png") for each in pictures]
+
+
+def states(problem: Problem, settings: runs.Settings) -> Iterator[Any]:
+    """The states of a run, and in the end the run."""
+    yield (yield from runs.solve(problem, settings))
 
 
 @on_gpu
@@ -149,25 +134,20 @@ def run(command: str, task: str, given: dict[str, Any]) -> Iterator[Any]:
     """Solve the problem of a tab's values. What it yields before the end is nothing new, but lets it be stopped."""
     try:
         progress, known = given.pop("progress"), {each.name: each for each in knobs_of(command, task)}
-        given = {name: read(known[name], value) for name, value in given.items() if value is not None and value != ""}
+        filled = [(known[name], value) for name, value in given.items() if value not in (None, "")]
+        given = {knob.name: options.read_picture(knob, options.parser_of(knob)(value)) for knob, value in filled}
         problem, settings = pose(command, task, given)
-        steps, done, said = runs.solve(problem, settings), None, 0.0
-        while done is None:
-            try:
-                forming = next(steps)
-                if time.monotonic() - said > 0.5:
-                    progress(forming.progress, desc=where(forming))
-                    yield gr.skip()
-                    said = time.monotonic()
-            except StopIteration as stop:
-                done = stop.value
-    except (ValueError, OSError, MemoryError, CheckpointError) as error:
+        for state, due in talk.every_second(states(problem, settings)):
+            if due and isinstance(state, runs.Forming):
+                progress(state.progress, desc=talk.where(state))
+                yield gr.skip()
+    except (ValueError, ArgumentTypeError, OSError, MemoryError, CheckpointError) as error:
         raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
-    shown = [(sample, f"Sample {number}") for number, sample in enumerate(done.samples, start=1)]
-    shown += [(done.mean, "Average"), (done.std, "Standard deviation")] if len(shown) > 1 else []
-    shown += [] if done.noise is None else [(done.noise, "Noise that was found")]
-    before = [] if problem.picture is None else [(images.to_uint8(problem.baseline()), done.mean), done.picture]
-    yield [*before, shown, json.dumps(done.to_json(), allow_nan=False)]
+    shown = [(sample, f"Sample {number}") for number, sample in enumerate(state.samples, start=1)]
+    shown += [(state.mean, "Average"), (state.std, "Standard deviation")] if len(shown) > 1 else []
+    shown += [] if state.noise is None else [(state.noise, "Noise that was found")]
+    before = [] if problem.picture is None else [(images.to_uint8(problem.baseline()), state.mean), state.picture]
+    yield [*before, shown, json.dumps(state.to_json(), allow_nan=False)]
 
 
 def tab(command: str, task: str) -> None:
@@ -177,7 +157,7 @@ def tab(command: str, task: str) -> None:
         with gr.Column():
             inputs = [widget(knobs[0])]
             if measuring:
-                files = files_of(kind.pictures) if isinstance(kind, StructuredTask) else []
+                files = files_of(kind.pictures) if isinstance(kind, structured.StructuredTask) else []
                 files = [*files, *([] if files and kind.sensing else files_of("photographs"))]
                 gr.Examples(files, inputs[0], examples_per_page=20, api_visibility="private")
             if kind.exclusive:
@@ -217,5 +197,4 @@ def build() -> gr.Blocks:
 
 
 if __name__ == "__main__":
-    runtime.set_threads()
     build().launch()
