@@ -83,10 +83,10 @@ def parser_of(knob: Knob) -> Callable[[str], Any]:
 
     def several(text: str) -> tuple[Any, ...]:
         assert isinstance(knob.kind, tuple)
-        parts = text.split(",")
-        if len(parts) != len(knob.kind):
-            raise argparse.ArgumentTypeError(f"expected {knob.metavar}")
-        return tuple(kind(part) for kind, part in zip(knob.kind, parts, strict=True))
+        try:
+            return tuple(kind(part) for kind, part in zip(knob.kind, text.split(","), strict=True))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {knob.metavar}, got {text!r}") from error
 
     def number(text: str) -> Any:
         assert isinstance(knob.kind, type)
