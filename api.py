@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -18,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from invlib import images, runs
+from invlib import decoding, images, runs
 from invlib.images import Picture
-from invlib.jobs import Job, QueueFull, Status
-from invlib.runs import Json, Run
-from pages.ui import live
+from invlib.jobs import Job, QueueFull, Refused, Status
+from invlib.problems.spec import Problem
+from invlib.runs import Json, Run, Settings
+from pages.ui import live, stage
 
 WAIT = 30.0
 """For how many seconds a request waits for its run at most, before it is answered with a job to ask for."""
@@ -55,12 +57,12 @@ async def run(request: Request) -> JSONResponse:
             given = form.get("picture")
             name = getattr(given, "filename", None) or "picture"
             picture = None if given is None else await content(given, "picture")
-        runs.command_of(parameters)
         known = None if picture is None else await anyio.to_thread.run_sync(decoded, picture, name)
-        name = start(parameters, known)
+        problem, settings = await anyio.to_thread.run_sync(runs.read, parameters, known)
+        name = start(problem, settings, live.address(request.headers, request.client and request.client.host) or "")
     except QueueFull as error:
         return refusal(429, str(error))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (Refused, ValueError, TypeError, RecursionError) as error:
         return refusal(400, str(error))
     job = ASKED[name].job
     assert job is not None
@@ -99,33 +101,26 @@ def seconds(request: Request, default: float) -> float:
 
 
 async def content(part: Any, name: str) -> bytes:
-    """The bytes of a part of a form; ValueError if it is missing or too large."""
+    """The bytes of a part of a form, or more than a picture may have; ValueError if it is missing."""
     if part is None:
         raise ValueError(f"the form lacks {name}: send the JSON of a run as run, and its picture as picture")
     if not isinstance(part, UploadFile):
         return str(part).encode()
-    found = await part.read(images.MAX_BYTES + 1)
-    if len(found) > images.MAX_BYTES:
-        raise ValueError(f"{name} is larger than {images.MAX_BYTES // 1_000_000} MB: send a smaller file")
-    return found
+    return bytes(await part.read(decoding.STRANGERS.size + 1))
 
 
 def decoded(file: bytes, name: str) -> Picture:
-    image, note = images.read_image(file)
-    return Picture(name, image, name, note=note)
+    with decoding.guarded(file) as found:
+        return Picture(name, images.compose(found), name, note=found.note)
 
 
-def start(parameters: Json, picture: Picture | None) -> str:
-    """Queue a run, and return the name of its job. ValueError and `QueueFull` as in `runs.read` and `submit`."""
+def start(problem: Problem, settings: Settings, visitor: str) -> str:
+    """Queue a run, and return the name of its job. `Refused` is raised as in `JobQueue.submit`."""
     for name in [name for name, asked in ASKED.items() if not asked.alive()]:
         del ASKED[name]
-
-    def work() -> runs.Solving:
-        problem, settings = runs.read(parameters, picture)
-        return (yield from runs.solve(problem, settings))
-
     name, asked = secrets.token_urlsafe(16), Asked()
-    asked.job = live.queue().submit(name, work, asked.alive)
+    work, seconds = partial(stage.solve, problem, settings), stage.seconds_of(problem, settings)
+    asked.job = live.queue().submit(name, work, asked.alive, visitor=visitor or name, seconds=seconds)
     ASKED[name] = asked
     return name
 

@@ -6,7 +6,7 @@ Every page, and every chart that computes, has a job under a key of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -117,8 +117,12 @@ def visitor() -> str:
     """
     if not server.exists():
         return session()
-    forwarded = st.context.headers.get("X-Forwarded-For") or ""
-    return forwarded.partition(",")[0].strip() or st.context.ip_address or session()
+    return address(st.context.headers, st.context.ip_address) or session()
+
+
+def address(headers: Mapping[str, str], host: str | None) -> str | None:
+    """The address that a request comes from. A proxy puts it first in a header, and its own address is `host`."""
+    return (headers.get("X-Forwarded-For") or "").partition(",")[0].strip() or host
 
 
 def presence() -> Callable[[], bool]:
