@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import itertools
+import math
 import os
 import platform
 import re
@@ -180,9 +181,21 @@ def set_threads(count: int | None = None) -> int:
     return torch.get_num_threads()
 
 
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux tells a container how many microseconds of all cores it may use, and of how many."""
+
+
 def cores() -> int:
-    """Count the cores that this process may run on, or all cores if the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use: all cores, or those it may run on, or what its container may use.
+
+    A container may be given the time of two cores, say, and see all of them. More threads would stall one another.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_MAX.read_text().split()
+        return max(1, min(count, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no container, or one without a limit
+        return count
 
 
 def machine() -> dict[str, Any]:

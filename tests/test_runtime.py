@@ -120,3 +120,20 @@ def test_threads(monkeypatch):
             assert runtime.set_threads() == count, value
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("200000 100000\n", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8), ("1 0", 8)],
+)
+def test_a_container_has_as_many_cores_as_it_may_use(monkeypatch, tmp_path, limit, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr("invlib.runtime.CPU_MAX", tmp_path / "cpu.max")
+    assert runtime.cores() == expected
+
+
+def test_without_a_container_there_is_no_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(3)), raising=False)
+    monkeypatch.setattr("invlib.runtime.CPU_MAX", tmp_path / "missing")
+    assert runtime.cores() == 3
