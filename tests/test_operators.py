@@ -1,6 +1,7 @@
 """Every operator keeps the contract (the columns of M are orthonormal) and measures what it promises."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from invlib.problems import operators
 from invlib.problems.operators import (
     WAYS,
     BlockAverage,
@@ -601,3 +603,14 @@ def test_structured_rows_scale() -> None:
 def test_dense_rows_refuse_large_images() -> None:
     with pytest.raises(ValueError, match="use structured rows"):
         DenseRows((3, 128, 128), 0.25)
+
+
+def test_visitors_with_different_bases_do_not_undo_each_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    qr = torch.linalg.qr
+    monkeypatch.setattr("torch.linalg.qr", lambda matrix: made.append(matrix.shape) or qr(matrix))
+    operators._orthonormal_columns.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            list(pool.map(lambda keep: DenseRows((1, 8, 8), keep), [0.25, 0.5, 0.25, 0.5]))
+    assert sorted(made) == [(64, 16), (64, 32)]

@@ -13,6 +13,7 @@ To write an operator of your own, subclass `LinearOperator`, set `measurement_sh
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -816,9 +817,21 @@ class DenseRows(LinearOperator):
         return (m @ self.matrix.T).unflatten(1, self.image_shape)
 
 
-@lru_cache(maxsize=1)
+_BASIS = threading.Lock()
+
+
 def orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
-    """Orthonormalise the columns of a Gaussian matrix (size, count). The last result is cached, as it takes seconds."""
+    """Orthonormalise the columns of a Gaussian matrix (size, count), which takes seconds.
+
+    The last two results are kept, and who asks for one that is being made waits for it, so that two visitors of the
+    app with different settings do not have theirs made again and again.
+    """
+    with _BASIS:
+        return _orthonormal_columns(size, count, seed)
+
+
+@lru_cache(maxsize=2)
+def _orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
     gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(check_seed(seed)))
     return torch.linalg.qr(gaussian).Q.contiguous()
 
