@@ -112,16 +112,17 @@ def choose(titles: Mapping[str, str], *, small: bool) -> str | Own:
 def bring(*, expanded: bool) -> None:
     """Show the fold for a visitor's own picture. Ctrl+V works while it is closed, because the browser draws it then."""
     with st.expander("Use a picture of your own", icon=":material/add_photo_alternate:", expanded=expanded):
-        most = decoding.STRANGERS.size // 10**6
+        most = decoding.STRANGERS.size
         st.file_uploader(
             "Upload a picture",
             [suffix.removeprefix(".") for suffix in decoding.STRANGERS.suffixes],
             key="upload",
             on_change=take_file,
             args=["upload"],
-            max_upload_size=most,
+            max_upload_size=most // 10**6,
         )
-        paste.button("paste", lambda content: take(content, "pasted picture", "paste"), most)
+        advice = f"The picture is larger than {most // 10**6} MB: save it as a JPEG file, and upload that."
+        paste.button("paste", lambda content: take(content, "pasted picture", "paste"), most, lambda: refuse(advice))
         # The camera input asks for the camera as soon as it is there.
         if st.toggle("Use the camera", key="camera_on"):
             st.camera_input("Take a photo", key="camera", on_change=take_file, args=["camera"], resolution="720p")
@@ -152,13 +153,18 @@ def take(content: bytes, name: str, source: str) -> None:
         with decoding.guarded(content) as found:
             (height, width), note = found.pixels.shape[:2], found.note
     except images.ImageError as error:
-        st.session_state["picture_error"] = {st.session_state["page"]: str(error)}
+        refuse(str(error))
         return
     fingerprint = hashlib.sha256(content).hexdigest()[:12]
     st.session_state["own_picture"] = Own(content, name, source, fingerprint, width, height, note)
     st.session_state["picture"] = OWN
     st.session_state["own_left"] = st.session_state["own_top"] = 50
     st.session_state["picture_error"] = {}
+
+
+def refuse(problem: str) -> None:
+    """Remember why a picture was not taken."""
+    st.session_state["picture_error"] = {st.session_state["page"]: problem}
 
 
 def use(own: Own, longest: int, small: bool, channels: int | None) -> Picture:

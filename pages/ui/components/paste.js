@@ -2,11 +2,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const status = parentElement.querySelector("span")
   const send = blob => {
     if (!blob) { status.textContent = "There is no picture on the clipboard."; return }
-    if (blob.size > data.most * 1e6) {
-      status.textContent = `The picture is larger than ${data.most} MB: save it as a JPEG file, and upload that.`
-      return
-    }
     status.textContent = ""
+    if (blob.size > data.most) { setTriggerValue("too_large", true); return }
     const reader = new FileReader()
     reader.onload = () => setTriggerValue("picture", reader.result.split(",")[1])
     reader.readAsDataURL(blob)
