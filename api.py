@@ -29,6 +29,9 @@ from pages.ui import live, stage
 WAIT = 30.0
 """For how many seconds a request waits for its run at most, before it is answered with a job to ask for."""
 
+LARGEST = 2_000_000
+"""The largest JSON of a run, in bytes. It may hold a mask or a drawing."""
+
 FORGET = 300.0
 """Seconds after which a job that nobody asks for is cancelled, and its result forgotten."""
 
@@ -101,12 +104,16 @@ def seconds(request: Request, default: float) -> float:
 
 
 async def content(part: Any, name: str) -> bytes:
-    """The bytes of a part of a form, or more than a picture may have; ValueError if it is missing."""
+    """The bytes of a part of a form; ValueError if it is missing or too large."""
     if part is None:
         raise ValueError(f"the form lacks {name}: send the JSON of a run as run, and its picture as picture")
     if not isinstance(part, UploadFile):
         return str(part).encode()
-    return bytes(await part.read(decoding.STRANGERS.size + 1))
+    most = decoding.STRANGERS.size if name == "picture" else LARGEST
+    found = bytes(await part.read(most + 1))
+    if len(found) > most:
+        raise ValueError(f"{name} is larger than {most / 1e6:g} MB: send a smaller file")
+    return found
 
 
 def decoded(file: bytes, name: str) -> Picture:

@@ -74,6 +74,7 @@ def test_a_run_that_is_not_waited_for_is_asked_for_and_cancelled(address: str) -
     ("run", "sentence"),
     [
         ("nonsense", "not a JSON object"),
+        ({"command": "restore", "more": "x" * api.LARGEST}, "larger than 2 MB"),
         ({"command": "delete"}, "not a command"),
         ({"command": "restore", "task": "teleport"}, "method"),
         ({"command": "restore", "task": "super-resolution", "method": "fast", "knobs": [], "samples": 1}, "knobs"),
