@@ -248,10 +248,7 @@ class Batched:
         while True:
             size = min(self.size, len(images))
             try:
-                parts = []
-                for part in images.split(size):
-                    pause()
-                    parts.append(self.function(part, *arguments))
+                parts = [self._evaluated(part, *arguments) for part in images.split(size)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)  # which would copy a single one
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -262,6 +259,10 @@ class Batched:
             if images.is_cuda:
                 torch.cuda.empty_cache()
             self.size = size // 2
+
+    def _evaluated(self, part: Tensor, *arguments: Any) -> Tensor:
+        pause()
+        return self.function(part, *arguments)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -336,14 +336,20 @@ def test_who_comes_again_and_again_has_no_more_turns_than_others(monkeypatch: py
     now, log = [0.0], list[str]()
     monkeypatch.setattr("invlib.jobs.time.perf_counter", lambda: now[0])
     queue = JobQueue(at_once=5, turn=1.0)
-    again: list[Job] = []
+    again, started = list[Job](), set[str]()
 
     def work(name: str, steps: int) -> Generator[State, None, None]:
+        started.add(name)
+        while len(started) < 3:
+            now[0] += 1.0
+            yield State(0.0)
         for _ in range(steps):
             now[0] += 0.9 if name == "again" else 1.0  # which has done its work in one turn
             log.append(name)
             if name != "again" and (not again or again[-1].ended):
                 again.append(queue.submit("again", partial(work, "again", 1)))
+                while again[-1] in queue._waiting:  # until a worker has it
+                    threading.Event().wait(0.001)
             yield State(0.5)
 
     jobs = [queue.submit(name, partial(work, name, 40)) for name in "abc"]

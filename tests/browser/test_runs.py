@@ -95,11 +95,11 @@ def test_two_tabs_take_turns(open_page: Callable[..., Any], screenshots: Path | 
     first.get_by_text(UNDER_WAY).wait_for()
     shoot(first, screenshots, "inpainting-during")
     press_run(second)
-    second.get_by_text("Waiting: 1 run is ahead.").wait_for()
+    second.get_by_text(FINISHED).wait_for()
+    first.get_by_text(UNDER_WAY).wait_for()
     stop(first)
     first.get_by_text("Stopped after").wait_for()
     first.get_by_role("button", name="Run", exact=True).wait_for()
-    second.get_by_text(FINISHED).wait_for()
 
 
 def test_a_shared_link_repeats_a_run(open_page: Callable[..., Any]) -> None:

@@ -192,7 +192,7 @@ def test_a_picture_too_narrow_for_the_factor_ends_in_a_sentence(open_page: Calla
 
 
 def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
-    page = open_page(samples="1", evaluations="200", factor="4")
+    page = open_page(samples="1", evaluations="100", factor="4")
     page.button(key="run").click().run()
     job = submission(page, TASK).job
     stop = next(button for button in page.button if button.label == "Stop")

@@ -114,7 +114,7 @@ def status(job: Job[Forming, Run], title: str) -> str:
         return live.waiting(job)
     if job.latest.remaining is None:
         return "Loading the prior."
-    return f"{title}: {job.latest.progress:.0%}, about {job.latest.remaining:.0f} s left."
+    return f"{title}: {job.latest.progress:.0%}, about {job.latest.remaining / job.share:.0f} s left."
 
 
 def compare_with(asked: Asked, here: Sequence[Line], lines: Sequence[Line]) -> None:
