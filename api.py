@@ -20,7 +20,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from invlib import decoding, images, runs
-from invlib.images import Picture
 from invlib.jobs import Job, QueueFull, Refused, Status
 from invlib.problems.spec import Problem
 from invlib.runs import Json, Run, Settings
@@ -60,7 +59,7 @@ async def run(request: Request) -> JSONResponse:
             given = form.get("picture")
             name = getattr(given, "filename", None) or "picture"
             picture = None if given is None else await content(given, "picture")
-        known = None if picture is None else await anyio.to_thread.run_sync(decoded, picture, name)
+        known = None if picture is None else await anyio.to_thread.run_sync(images.load_strangers, picture, name)
         problem, settings = await anyio.to_thread.run_sync(runs.read, parameters, known)
         name = start(problem, settings, live.address(request.headers, request.client and request.client.host) or "")
     except QueueFull as error:
@@ -114,11 +113,6 @@ async def content(part: Any, name: str) -> bytes:
     if len(found) > most:
         raise ValueError(f"{name} is larger than {most / 1e6:g} MB: send a smaller file")
     return found
-
-
-def decoded(file: bytes, name: str) -> Picture:
-    with decoding.guarded(file) as found:
-        return Picture(name, images.compose(found), name, note=found.note)
 
 
 def start(problem: Problem, settings: Settings, visitor: str) -> str:

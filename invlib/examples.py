@@ -102,8 +102,8 @@ class Subject:
 
 
 def drawn(kind: str, seed: int) -> Tensor:
-    """A picture from the prior itself."""
-    return checkpoints.load(f"realnvp-{kind}", kind=Flow).sample(1, seed, TEMPERATURE).cpu()
+    """A picture from the prior itself, drawn on the CPU, so that a GPU does not change it."""
+    return checkpoints.load(f"realnvp-{kind}", kind=Flow, device="cpu").sample(1, seed, TEMPERATURE)
 
 
 def astronaut() -> Tensor:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from invlib.decoding import MAX_BYTES, MIN_SIDE, SUFFIXES, Decoded, ImageError, Limits, check_size, decode
+from invlib.decoding import MAX_BYTES, MIN_SIDE, SUFFIXES, Decoded, ImageError, Limits, check_size, decode, guarded
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,12 @@ def load_picture(path: Path) -> Picture:
     """Read a picture from a file, with what was assumed of it; raises as `load_image` does."""
     image, note = read_image(path)
     return Picture(path.name, image, path.stem, note=note)
+
+
+def load_strangers(content: bytes, name: str) -> Picture:
+    """The picture in a stranger's file, decoded in a process of its own: see `decoding.guarded`, as to errors too."""
+    with guarded(content) as decoded:
+        return Picture(name, compose(decoded), Path(name).stem, note=decoded.note)
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -35,9 +35,9 @@ LONGEST, SIDE = 512, 128  # the longest side of a picture, and the side of a den
 PICTURE = Knob("picture", "upload", "Clean, unless it is what was measured.", "Picture")
 MEASURED = Knob("measured", bool, "The picture is what was measured; there is no truth to compare with.", "Measured")
 LEVEL = "Of white noise that is added: none, or 0.1 in denoising. If the picture is measured, the level is estimated."
-NOISE = Knob("noise_level", float, LEVEL, "Noise level", values=(0.0, 0.01, 1.0))
+NOISE = Knob("noise_level", float, LEVEL, "Noise level", values=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2))
 ESTIMATE = Knob("estimate_noise", bool, "The noise level is not told, but estimated.", "Estimate", advanced=True)
-SIZE = Knob("side", int, f"In pixels: {SIDE}, or what a flow or a GAN has.", "Side", values=(8, 256))
+SIZE = Knob("side", int, f"In pixels: {SIDE}, or what a flow has.", "Side", values=(28, 56, 64, 96, 128, 192, 256))
 SAMPLES = Knob("samples", int, "How many answers are drawn. Time grows with their number.", "Samples", 1, (1, 8))
 SEED = Knob("seed", int, "Another seed gives other answers.", "Seed", 0, advanced=True)
 
@@ -62,22 +62,23 @@ def knobs_of(command: str, task: str) -> list[Knob]:
 
 def widget(knob: Knob) -> Any:
     """The widget of a knob."""
-    about = {"value": knob.default, "label": knob.label or knob.name, "info": knob.about}
+    value = "" if knob.default is None else knob.default
+    about = {"value": value, "label": knob.label or knob.name, "info": knob.about}
     if isinstance(knob.kind, str):
-        image = gr.Image(label=f"{about['label']}: {knob.about}", height=250)
-        # The library reads more kinds of files than Gradio does, and refuses them in words.
-        image.preprocess = lambda payload: payload.path if payload else None
+        image = gr.Image(label=f"{about['label']}: {knob.about}", type="filepath", image_mode=None, height=250)
+        image.preprocess = lambda payload: payload.path if payload else None  # a broken file is refused in words
         return image
-    if isinstance(knob.kind, tuple):
-        return gr.Textbox(placeholder=knob.metavar, **about)
     if knob.kind is bool:
-        return gr.Checkbox(**{**about, "value": bool(knob.default)})
-    if knob.kind is str:
-        return gr.Dropdown(list(knob.values), **about)
-    low, high, whole = min(knob.values, default=None), max(knob.values, default=None), knob.kind is int
-    step = 1 if whole else 10 ** math.floor(math.log10(min(filter(None, knob.values), default=0.1)))
-    about |= {"minimum": low, "maximum": high, "step": step, "precision": 0 if whole else None}
-    return gr.Number(placeholder="default", **about) if None in (low, knob.default) else gr.Slider(**about)
+        return gr.Checkbox(**about | {"value": bool(value)})
+    if isinstance(knob.kind, tuple) or (knob.default is None and not knob.values):
+        return gr.Textbox(placeholder=knob.metavar, **about)
+    if knob.kind is str or knob.default is None:
+        return gr.Dropdown([("default", "")] * (knob.default is None) + [*knob.values], **about)
+    about |= {"precision": 0 if knob.kind is int else None}
+    if not knob.values:
+        return gr.Number(**about)
+    step = 1 if knob.kind is int else 10 ** math.floor(math.log10(min(filter(None, knob.values))))
+    return gr.Slider(min(knob.values), max(knob.values), step=step, **about)
 
 
 def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.Settings]:
@@ -94,7 +95,7 @@ def pose(command: str, task: str, given: dict[str, Any]) -> tuple[Problem, runs.
         simulated, noise = not given.pop("measured"), {}
         if "picture" not in given:
             raise ValueError("there is no picture: upload one, or choose one of the examples")
-        picture = images.load_picture(given.pop("picture"))
+        picture = images.load_strangers((path := given.pop("picture")).read_bytes(), path.name)
         enlarged = 1 if simulated else knobs.get(getattr(kind, "scale", ""), 1)
         image = images.fit(picture.image, LONGEST // enlarged)
         reduced = f"The picture was reduced to {image.shape[3]}×{image.shape[2]} pixels."
@@ -180,8 +181,7 @@ def tab(command: str, task: str) -> None:
     defaults = {each.name: shown.value for each, shown in zip(knobs, inputs, strict=True)} | {"progress": gr.Progress()}
     named = partial(inspect.Parameter, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
     call.__signature__ = inspect.Signature([named(name, default=value) for name, value in defaults.items()])
-    running = start.click(call, inputs, outputs, api_name=f"{command}-{task}", concurrency_id="worker")
-    stop.click(None, cancels=running)
+    stop.click(None, cancels=start.click(call, inputs, outputs, api_name=f"{command}-{task}", concurrency_id="worker"))
 
 
 def build() -> gr.Blocks:

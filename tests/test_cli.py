@@ -591,7 +591,8 @@ def test_bad_arguments_are_refused_with_a_sentence(capsys, picture, tmp_path, ar
             "--seed: expected a whole number of at least 0 and at most",
         ),
         (["--task", "inpainting", "--box", "1,2,3"], "--box"),
-        (["--task", "deblurring", "--motion", "9"], "--motion"),
+        (["--task", "deblurring", "--motion", "9"], "--motion: expected LENGTH,ANGLE"),
+        (["--task", "deblurring", "--motion", "far,3"], "--motion: expected LENGTH,ANGLE, got 'far,3'"),
     ],
 )
 def test_arguments_that_cannot_be_parsed_exit_with_2_and_one_sentence(capsys, arguments, said):

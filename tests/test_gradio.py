@@ -165,7 +165,7 @@ def test_what_is_set_is_what_is_done(
         ("restore", "deblurring", {"motion": "far"}, "expected LENGTH,ANGLE, got .far."),
         ("restore", "inpainting", {"mask": "kernel"}, "make the mask as large"),
         ("restore", "super-resolution", {"h0": 0.5}, "--h0 does not belong to fast"),
-        ("restore", "super-resolution", {"evaluations": 10**6}, "greater than maximum"),
+        ("restore", "super-resolution", {"evaluations": 10**6}, "not in the list of choices"),
         ("restore", "super-resolution", {"method": "dip"}, "not in the list of choices"),
         ("restore", "super-resolution", {"prior": "bf-unet-color/../x"}, "not in the list of choices"),
         ("restore", "compressive-sensing", {"measured": True}, "leave it out"),
