@@ -136,8 +136,8 @@ def settings(
     if samples > 1 and not chosen.draws:
         raise ValueError(f"{name} gives one answer: leave the number of samples at 1, got {samples}")
     prior = (prior or chosen.prior_name(problem)) if chosen.prior is not None else None
-    ascent = problem.command == "sample" and chosen.prior is Denoiser
-    ours = sampling_defaults(prior) if ascent and prior is not None else {}
+    climbs = problem.command == "sample" and chosen.prior is Denoiser
+    ours = sampling_defaults(prior, name) if climbs and prior is not None else {}
     return Settings(name, prior, samples, seed, chosen.complete(problem, samples, {**ours, **given}, name))
 
 

@@ -512,6 +512,16 @@ def test_samples_are_replayed_to_the_byte(capsys, extra):
         assert Path(before).read_bytes() == Path(after).read_bytes()
 
 
+def test_samples_of_reverse_diffusion_are_replayed(capsys):
+    arguments = ("--prior", "bf-cnn-mnist", "--size", 12, "--method", "reverse", "--evaluations", 3, "--sigma-0", 2)
+    first = run(capsys, "sample", *arguments, "--count", 2, "--out", "first")
+    assert (first["method"], first["evaluations"]) == ("reverse", 3)
+    Path("run.json").write_text(json.dumps(first))
+    run(capsys, "sample", "--replay", "run.json", "--out", "again")
+    assert Path("again/sample-2.png").read_bytes() == Path("first/sample-2.png").read_bytes()
+    assert "does not interpolate" in refused(capsys, "sample", *arguments, "--count", 2, "--interpolate")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

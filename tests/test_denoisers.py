@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -160,6 +161,20 @@ def test_a_network_can_be_told_what_was_measured():
     torch.testing.assert_close(net(0.3 * y, 0.3 * measured), 0.3 * net(y, measured))
     torch.testing.assert_close(net(y), net(y, torch.zeros_like(y)))
     assert not torch.allclose(net(y, measured), net(y), rtol=0.1)
+
+
+def test_what_was_not_measured_counts_less_the_more_noise_is_in_it():
+    net = trained_like(BFUNet(1, width=(8, 12), blocks=1, told=True))
+    first, second, measured = torch.rand(3, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def estimates(sigma):
+        return [y - net(y, measured, sigma) for y in (first, second)]
+
+    torch.testing.assert_close(*estimates(math.inf))
+    changes = [float((a - b).abs().mean()) for a, b in map(estimates, (0.0, 0.1, 1.0, 100.0))]
+    assert changes == sorted(changes, reverse=True)
+    both = net(torch.cat([first, second]), torch.cat([measured, measured]), torch.tensor([0.2, 0.7]))
+    torch.testing.assert_close(both[1:], net(second, measured, 0.7))
 
 
 def test_what_was_measured_must_fit():

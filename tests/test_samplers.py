@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import invlib
-from invlib.priors.denoisers import Denoiser
+from invlib.priors.denoisers import DETAIL, Denoiser
 from invlib.problems.operators import (
     BlockAverage,
     Blur,
@@ -433,15 +433,18 @@ class ToldGaussian(Denoiser):
         self.sigmas = iter(sigmas)
 
     def estimate_noise(self, y: Tensor) -> Tensor:
-        image, told = y.split(1, dim=1)
-        torch.testing.assert_close(told, self.operator.project(image), atol=1e-4, rtol=0)
-        weight = next(self.sigmas) ** -2
+        shrunk, told = y.split(1, dim=1)
+        torch.testing.assert_close(told, self.operator.project(shrunk), atol=1e-4, rtol=0)
+        sigma = next(self.sigmas)
+        weight, shrink = sigma**-2, (1 + (sigma / DETAIL) ** 2) ** -0.5
+        unmeasured = (shrunk - told) / shrink
+        image = told + unmeasured
         # Of the measured part, y and m are told as one, with the information of both.
         precision = torch.diag(1 / self.prior.variances + weight) + self.rows * self.known @ self.rows.T
         evidence = weight * (image - told).flatten(1) @ self.prior.basis
         evidence = evidence + (self.operator.measure(told).flatten(1) * (weight + self.known)) @ self.rows.T
         estimate = torch.linalg.solve(precision, evidence.T).T @ self.prior.basis.T
-        return image - estimate.view(image.shape)
+        return image - estimate.view(image.shape) - (1 - shrink**2) * unmeasured
 
 
 TOLD = pytest.mark.parametrize(
@@ -534,6 +537,15 @@ def test_reverse_diffusion_needs_a_denoiser_that_is_told(subspace):
     posterior = Posterior(subspace, operator, operator.measure(subspace.draw(1)))
     with pytest.raises(ValueError, match="told what was measured"):
         next(reverse_diffusion(posterior, Reverse()))
+
+
+def test_reverse_diffusion_of_a_prior_alone_ends_on_it(subspace):
+    """The prior is spread evenly over a subspace, so that what is left of the start there is known as well."""
+    posterior, settings = Posterior(subspace, shape=subspace.shape), Reverse(6, sigma_0=2.0, sigma_L=0.1)
+    *_, last = reverse_diffusion(posterior, settings, count=2)
+    torch.testing.assert_close(last.denoised, subspace.project(last.denoised), atol=1e-5, rtol=0)
+    assert last.evaluations == 6
+    assert float((last.denoised[0] - last.denoised[1]).abs().max()) > 0.01
 
 
 class Opaque(Denoiser):

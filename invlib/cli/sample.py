@@ -34,8 +34,10 @@ def add_to(commands: Commands) -> None:
     command.add_argument(
         "--prior",
         help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color). A denoiser draws by the method "
-        "`paper`, a flow by `flow`, and the generator of a GAN or a VAE by `gan`.",
+        "`paper`, one that was trained with much noise by `reverse`, a flow by `flow`, and the generator of a GAN or a "
+        "VAE by `gan`.",
     )
+    command.add_argument("--method", choices=("paper", "reverse"), help="of a denoiser (default: what suits it)")
     command.add_argument(
         "--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128; flows and GANs have one size)"
     )
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> Result:
             problem, settings = runs.read(record)
     else:
         name = options.prior or "bf-unet-color"
-        method = sampler_of(name)
+        method = options.method or sampler_of(name)
         network = load_prior(name, METHODS["sample"][method].prior or Denoiser)
         whole = (network.channels, 128, 128) if isinstance(network, Denoiser) else network.image_shape
         problem = prior.pose((whole[0], *(options.size or whole[1:])), **given(options, OWNERS["sampling"]))

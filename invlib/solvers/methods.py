@@ -49,8 +49,8 @@ from invlib.solvers.denoising import denoise_stabilised, fit_noise
 from invlib.solvers.inversion import Iterate
 from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
-from invlib.solvers.samplers import State, ascend, sample_fast
-from invlib.solvers.schedules import Ascent, Schedule
+from invlib.solvers.samplers import State, ascend, reverse_diffusion, sample_fast
+from invlib.solvers.schedules import Ascent, Reverse, Schedule
 from invlib.solvers.scribbles import clearest, find_strokes, fit_strokes, tell_apart, wash, widened
 from invlib.solvers.streams import Streams, quarter_turn
 
@@ -267,11 +267,17 @@ def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
     return schedule | ({"sigma_0": start_of(level, schedule["sigma_L"])} if level else {})
 
 
-def sampling_defaults(prior: str) -> dict[str, float]:
-    """The settings of the ascent for samples of a prior alone, which differ from prior to prior.
+DIFFUSED = {"bf-unet-faces": {"sigma_0": 8.0, "rho": 4.0, "evaluations": 80}}
+"""The priors that were trained with so much noise that nothing is seen of a picture, and their reverse diffusion."""
 
-    Digits cohere with more noise, that is, a smaller β; photographs lose their edges with it.
+
+def sampling_defaults(prior: str, method: str = "paper") -> dict[str, float]:
+    """The settings of a method for samples of a denoiser alone, which differ from prior to prior.
+
+    In the ascent digits cohere with more noise, that is, a smaller β; photographs lose their edges with it.
     """
+    if method == "reverse":
+        return DIFFUSED.get(prior, {"evaluations": 80})
     return {"beta": 0.1 if prior == "bf-cnn-mnist" else 0.5}
 
 
@@ -307,6 +313,15 @@ def run_paper(
     interpolate = bool(problem.knobs.get("interpolate"))
     states = ascend(posterior(problem, prior), Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
     return from_states(states, problem.operator.crop if isinstance(problem, LinearProblem) else lambda images: images)
+
+
+def run_reverse(
+    problem: PriorProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+) -> Iterator[Estimate]:
+    if problem.knobs["interpolate"]:
+        raise ValueError("reverse diffusion does not interpolate between two samples: choose the method paper")
+    states = reverse_diffusion(posterior(problem, prior), Reverse(**settings), count=count, seed=seed)
+    return from_states(states, lambda images: images)
 
 
 TEMPERATURE = Knob(
@@ -356,13 +371,15 @@ def direct(title: str, prior: type) -> Method:
 
 
 def sampler_of(prior: str) -> str:
-    """The method that draws samples of a prior, by the architecture in its checkpoint's file.
+    """The method that draws samples of a prior, by its training and the architecture in its checkpoint's file.
 
     Raises
     ------
     CheckpointError : there is no such checkpoint, or its file cannot be had.
     """
     checkpoints.resolve(prior)  # downloads it if it has to be
+    if prior in DIFFUSED:
+        return "reverse"
     kind = checkpoints.ARCHITECTURES[str(checkpoints.describe(prior).architecture)]
     return next(name for name, each in METHODS["sample"].items() if each.prior and issubclass(kind, each.prior))
 
@@ -888,6 +905,15 @@ METHODS: dict[str, dict[str, Method]] = {
 }
 METHODS["sample"] = {
     "paper": METHODS["restore"]["paper"],
+    "reverse": Method(
+        "Reverse diffusion",
+        run_reverse,
+        Denoiser,
+        knobs_of(Reverse),
+        draws=True,
+        forecast=lambda settings: Reverse(**settings).sigmas(),
+        length=lambda settings: int(settings["evaluations"]),
+    ),
     "flow": direct("Flow", Flow),
     "gan": direct("GAN", Generator),
 }

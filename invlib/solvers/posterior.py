@@ -100,7 +100,8 @@ class Posterior:
     def mean(self, y: Tensor, sigma: float) -> Tensor:
         """The mean of x given the measurements and y = x + σ n: E[x | y, m], from y (n, C, H, W) and its noise level.
 
-        A denoiser that is told what was measured gives it in one evaluation. The measurements and the measured part of
+        If nothing was measured, it is the denoiser's estimate. A denoiser that is told what was measured gives it in
+        one evaluation. The measurements and the measured part of
         y are first combined into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that
         of the measurements.
 
@@ -116,7 +117,7 @@ class Posterior:
         Rozet et al. (2024), "Learning Diffusion Priors from Observations by Expectation Maximization",
         https://arxiv.org/abs/2405.13712
         """
-        return self._conditioned(y, sigma)
+        return self.denoise(y) if self.operator is None else self._conditioned(y, sigma)
 
     def replaced(self, y: Tensor, sigma: Level) -> Tensor:
         """The same as if C were σ²: what was measured corrects itself only. x̂ + σ² M (σ² MᵀM + S²)⁻¹ (m - Mᵀx̂).

@@ -222,7 +222,7 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
 
 @own_defaults
 def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1, seed: int = 0) -> Iterator[State]:
-    """Take noise away level by level, with a denoiser that is told what was measured.
+    """Take noise away level by level, with a denoiser that is told what was measured, or with any if nothing was.
 
     The iterate is y = x + σ n. If E[x | y, m] is exact, a step from σ to a lower σ' draws from the distribution of the
     less noisy iterate given this one, as far as x is Gaussian given y and m:
@@ -234,7 +234,7 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
 
     Parameters
     ----------
-    posterior : the prior, whose denoiser is told what was measured, and the measurements.
+    posterior : the prior, and the measurements that its denoiser is told, if there are any.
     settings : the noise levels; `methods.default_reverse` gives those that suit an operator.
     count, seed : as in `ascend`. Samples come in pairs of opposite noise, as in `Schedule.antithetic`.
 
@@ -252,7 +252,7 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
     Zilberstein, Segarra, Simoncelli & Guth (2026), https://arxiv.org/abs/2605.15487
     """
     levels = settings.sigmas()
-    if not posterior.told:
+    if not posterior.told and posterior.operator is not None:
         raise ValueError("reverse diffusion needs a prior that is told what was measured: use the fast sampler")
     streams = Streams(seed, count, posterior.shape, posterior.device, opposites(count))
 
