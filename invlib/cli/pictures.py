@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from invlib import images, runs, runtime
+from invlib import engines, images, runs, runtime
 from invlib.cli.options import load_picture, problem_of
 from invlib.cli.talk import Result, check_out, say, unwritable, watch_images, watched, write_pictures
 from invlib.experiments.rows import weights
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, command: str, pose: Pose, outcome: Outcome,
     assert problem.picture is not None
     stem = Path(problem.picture.name).stem
     check_out(options.out / f"{stem}-{first}.png")
-    done, exact = watch_images(runs.solve(problem, settings))
+    done, exact = watch_images(engines.solve(problem, settings))
     more, pictures = outcome(options, Solved(picture, problem, done, exact, stem))
     return {**done.parameters, **more, **write_pictures(pictures, options.out)}
 
@@ -66,8 +66,8 @@ def run(options: argparse.Namespace, command: str, pose: Pose, outcome: Outcome,
 # A folder
 
 
-def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: Outcome, at_once: int = 1) -> Result:
-    """Work on every picture of a folder, `at_once` together, but not on those whose results are there.
+def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: Outcome) -> Result:
+    """Work on every picture of a folder whose result is not there, on as many at once as the engine has workers.
 
     Raises
     ------
@@ -84,11 +84,12 @@ def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: O
         (path, run_one(options, pose, outcome, path, path.name if alike else path.stem)) for path in paths
     ]
     records: dict[Path, Result] = {}
+    skipped, workers = 0, engines.engine().workers
     failed: dict[Path, str] = {}
     first_error: Exception | None = None
     active: list[tuple[Path, Working]] = []
     while (work or active) and not any("error" in record for record in records.values()):
-        while work and len(active) < at_once:
+        while work and len(active) < workers:
             say(f"picture {len(paths) - len(work) + 1} of {len(paths)}: {work[0][0].name}")
             active.append(work.pop(0))
         for path, steps in list(active):
@@ -96,7 +97,8 @@ def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: O
                 next(steps)
                 continue
             except StopIteration as stop:
-                records[path] = stop.value
+                records[path], was_there = stop.value
+                skipped += was_there
             except (ValueError, MemoryError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and not runtime.is_out_of_memory(error):
                     raise
@@ -112,7 +114,7 @@ def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: O
     return {
         "command": command,
         "images": len(done),
-        "skipped": sum("skipped" in record for record in done),
+        "skipped": skipped,
         "left_out": [f"{path.name} is left out: {failed[path]}" for path in paths if path in failed],
         "evaluations": sum(record["evaluations"] for record in done) / len(done),
         "seconds": round(sum(record["seconds"] for record in done) / len(done), 2),
@@ -122,11 +124,11 @@ def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: O
     }
 
 
-Working = Generator[Forming, None, Result]
+Working = Generator[Forming, None, tuple[Result, bool]]
 
 
 def run_one(options: argparse.Namespace, pose: Pose, outcome: Outcome, path: Path, stem: str) -> Working:
-    """Work on a picture of a folder unless its result is there; return the JSON that is kept beside the result."""
+    """Work on a picture of a folder; return the JSON that is kept beside the result, and whether it was there."""
     picture = load_picture(path)
     problem, settings = pose(options, picture)
     bits = {"bits": options.bits} if "bits" in options else {}
@@ -136,13 +138,13 @@ def run_one(options: argparse.Namespace, pose: Pose, outcome: Outcome, path: Pat
     kept = options.out / f"{stem}.json"
     if (record := read_record(kept, json.loads(json.dumps(about)))) is not None:
         say(f"{path.name} is skipped: its result is there")
-        return record | {"skipped": True}
-    done, exact = yield from watched(runs.solve(problem, settings), f"{path.name}  ")
+        return record, True
+    done, exact = yield from watched(engines.solve(problem, settings), f"{path.name}  ")
     more, pictures = outcome(options, Solved(picture, problem, done, exact, stem))
     written = write_pictures(pictures, options.out)
     record = runs.strict({**about, **done.parameters, **more, **written})
     record["files"] = [Path(file).name for file in written["files"]]
-    return record if "error" in record else write_record(kept, record)
+    return record if "error" in record else write_record(kept, record), False
 
 
 def read_record(path: Path, about: Result) -> Result | None:
