@@ -18,10 +18,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before it is imported: it would report to its makers
+# Before Ray is imported, which would report to its makers, and wait for minutes for a cluster that is gone.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from invlib import runs, runtime
 from invlib.images import Picture
@@ -121,25 +123,29 @@ class RayEngine:
     turn = LOOK / 2  # Jobs here only look, so they need not have it long.
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+        self._address, self._asked = address, workers
+        self._lock = threading.Lock()
+        self._connect()
+
+    def _connect(self) -> None:
         try:
-            if address is not None:
-                ray.init(address, log_to_driver=False, ignore_reinit_error=True)
+            if self._address is not None:
+                ray.init(self._address, log_to_driver=False)
             elif not ray.is_initialized():
-                cpus = max(runtime.cores(), workers or 1)
-                ray.init(
-                    "local", num_cpus=cpus, object_store_memory=STORE, include_dashboard=False, log_to_driver=False
-                )
+                most = {"num_cpus": max(runtime.cores(), self._asked or 1), "object_store_memory": STORE}
+                ray.init("local", **most, include_dashboard=False, log_to_driver=False)
         except ConnectionError as error:
-            raise ValueError(f"there is no Ray cluster at {address}: start one with `ray start --head`") from error
+            raise ValueError(
+                f"there is no Ray cluster at {self._address}: start one with `ray start --head`"
+            ) from error
         ray._private.worker._worker_logs_enabled = False  # else standard output, too, says that an actor was lost
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-        self.workers = min(workers or gpus or len(nodes), gpus or cpus)
+        self.workers = min(self._asked or gpus or len(nodes), gpus or cpus)
         share = min(cpus // self.workers, *(int(node["CPU"]) for node in nodes)) if not gpus else 1
         self._made = ray.remote(Worker).options(
             num_cpus=share, num_gpus=int(gpus > 0), max_concurrency=64, scheduling_strategy="SPREAD"
         )
-        self._lock = threading.Lock()
         self.seats = [self._seat() for _ in range(self.workers)]
 
     def solve(self, problem: Problem, settings: Settings) -> Solving:
@@ -151,9 +157,9 @@ class RayEngine:
             try:
                 run = yield from follow(seat.actor, content)
                 break
-            except (RayError, LostError) as error:
-                if isinstance(error, RayTaskError):
-                    raise
+            except (ValueError, RayTaskError):
+                raise
+            except Exception as error:  # of an actor or, in no class of its own, of a cluster that is gone
                 self._replace(seat)
                 if not again:
                     raise ValueError("two workers were lost in the middle of this run: try again") from error
@@ -171,6 +177,8 @@ class RayEngine:
     def _take(self) -> Seat:
         """The seat with the fewest runs, of those whose actors have started if there are any."""
         with self._lock:
+            if not ray.is_initialized():
+                self._connect()
             seat = min(self.seats, key=lambda seat: (not seat.ready, seat.load))
             seat.load += 1
         return seat
@@ -179,7 +187,7 @@ class RayEngine:
         """Put a new actor in the place of one that was lost."""
         logger.warning("a worker of the Ray cluster was lost, and another one takes its place")
         with self._lock:
-            if seat in self.seats:
+            if seat in self.seats and ray.is_initialized():
                 self.seats[self.seats.index(seat)] = self._seat()
 
 
@@ -202,5 +210,5 @@ def follow(actor: Any, content: bytes) -> Generator[Forming, None, Run]:
                     raise LostError
             answer = actor.look.remote(name)
     finally:
-        with contextlib.suppress(RayError):
+        with contextlib.suppress(Exception):  # whatever has become of it
             actor.cancel.remote(name)
