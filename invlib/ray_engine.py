@@ -13,7 +13,8 @@ import pickle
 import secrets
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -130,10 +131,13 @@ class RayEngine:
     def _connect(self) -> None:
         try:
             if self._address is not None:
+                ray.shutdown()  # what is left of a connection that was lost
                 ray.init(self._address, log_to_driver=False)
             elif not ray.is_initialized():
                 most = {"num_cpus": max(runtime.cores(), self._asked or 1), "object_store_memory": STORE}
-                ray.init("local", **most, include_dashboard=False, log_to_driver=False)
+                start_in_lasting_thread(
+                    partial(ray.init, "local", **most, include_dashboard=False, log_to_driver=False)
+                )
         except ConnectionError as error:
             raise ValueError(
                 f"there is no Ray cluster at {self._address}: start one with `ray start --head`"
@@ -189,6 +193,21 @@ class RayEngine:
         with self._lock:
             if seat in self.seats and ray.is_initialized():
                 self.seats[self.seats.index(seat)] = self._seat()
+
+
+def start_in_lasting_thread(start: Callable[[], Any]) -> None:
+    """Call a function in a thread that never ends: a cluster ends with the thread that started it, on Linux."""
+    started: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            started.set_result(start())
+        except BaseException as error:
+            started.set_exception(error)
+        threading.Event().wait()
+
+    threading.Thread(target=run, name="invlib-ray", daemon=True).start()
+    started.result()
 
 
 def follow(actor: Any, content: bytes) -> Generator[Forming, None, Run]:

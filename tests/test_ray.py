@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ def engine(tmp_path_factory) -> Iterator:
         use_small_priors(tmp_path_factory.mktemp("weights"), patch)  # before the actors, who look there too
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
-        yield RayEngine(workers=2)
+        with ThreadPoolExecutor() as pool:  # The thread that starts the engine ends, as a page's does.
+            made = pool.submit(RayEngine, workers=2).result()
+        yield made
         ray.shutdown()
 
 
