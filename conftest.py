@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+collect_ignore = [] if find_spec("ray") else ["invlib/ray_engine.py"]
 
 
 @pytest.fixture(autouse=True)

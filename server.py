@@ -51,11 +51,11 @@ def warm() -> None:
         importlib.import_module(name)
     from PIL import Image
 
-    from invlib import examples, runs
+    from invlib import engines, examples, runs
 
     Image.init()  # all formats
     problem = runs.pose("super-resolution", examples.picture("camera", side=32), {"factor": 4})
-    runs.finish(runs.solve(problem, runs.settings(problem)))
+    runs.finish(engines.solve(problem, runs.settings(problem)))
 
 
 app = st.App(APP, lifespan=ready, routes=api.ROUTES)

@@ -234,12 +234,20 @@ class JobQueue:
     at_once : how many jobs may be in progress, each of which holds memory.
     each : how many jobs a visitor may have, waiting or in progress.
     turn : how many seconds a turn takes. It goes on until the next pause.
+    devices : how many devices do the work, if jobs only look on; see `engines`.
     """
 
     def __init__(
-        self, capacity: int = 8, grace: float = 10.0, at_once: int = 4, each: int = 3, turn: float = 0.5
+        self,
+        capacity: int = 8,
+        grace: float = 10.0,
+        at_once: int = 4,
+        each: int = 3,
+        turn: float = 0.5,
+        devices: int = 1,
     ) -> None:
         self.capacity, self.grace, self.at_once, self.each, self.turn = capacity, grace, at_once, each, turn
+        self.devices = devices
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._holder: Job | None = None  # whose turn it is
@@ -314,10 +322,10 @@ class JobQueue:
         return delay
 
     def share(self, job: Job) -> float:
-        """Which part of the device's time `job` gets: visitors share it evenly, and then the jobs of each."""
+        """Which part of a device's time `job` gets: visitors share it evenly, and then the jobs of each."""
         with self._changed:
             counts = Counter(each.visitor for each in self._jobs()[: self.at_once])
-        return 1 / max(1, len(counts) * counts[job.visitor])
+        return min(1.0, self.devices / max(1, len(counts) * counts[job.visitor]))
 
     def drop_abandoned(self) -> None:
         """Cancel the jobs whose sessions are gone; asked at every turn, so that none waits behind a dead one."""

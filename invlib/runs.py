@@ -572,7 +572,9 @@ class Series:
     forming: Forming = field(default_factory=Forming)
 
 
-def solve_all(pairs: Sequence[tuple[Callable[[], Problem], Settings]]) -> Generator[Series, None, Series]:
+def solve_all(
+    pairs: Sequence[tuple[Callable[[], Problem], Settings]], solve: Callable[[Problem, Settings], Solving] = solve
+) -> Generator[Series, None, Series]:
     """Solve several problems, or one with several settings, one after the other; each is posed when its turn comes."""
     done: tuple[Run, ...] = ()
     for pose_it, chosen in pairs:

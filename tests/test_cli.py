@@ -793,3 +793,82 @@ def test_a_picture_that_a_task_cannot_have_is_left_out(capsys, flawed):
     assert "a.png is left out: box" in row["left_out"][0]
     assert main([*map(str, arguments), "--box", "0,0,99,99"]) == 2
     assert "error: box" in capsys.readouterr().err, "not that of the broken file"
+
+
+FOLDERS = {
+    "restore": ("--task", "super-resolution", "--evaluations", 2),
+    "denoise": ("--noise-level", 0.2),
+    "remove-noise": ("--noise", "radial", "--method", "tv"),
+}
+
+
+@pytest.mark.parametrize("command", FOLDERS)
+def test_a_folder_goes_on_where_it_was_stopped(capsys, flawed, command):
+    arguments = [command, "flawed", *FOLDERS[command], "--out", "done"]
+    first = run(capsys, *arguments)
+    assert (first["images"], first["skipped"]) == (2, 0)
+    assert [sentence.split()[0] for sentence in first["left_out"]] == ["broken.png", "short.png"]
+    assert first["files"]
+    assert all(Path(file).is_file() for file in first["files"])
+    single = run(capsys, command, "flawed/coffee.png", *FOLDERS[command], "--out", "alone")
+    for file in single["files"]:
+        assert (Path("done") / Path(file).name).read_bytes() == Path(file).read_bytes()
+    # A picture lost, another one changed, a record cut off, other settings: each is done again, and nothing else is.
+    assert run(capsys, *arguments)["skipped"] == 2
+    Path(next(file for file in first["files"] if "coffee" in file)).unlink()
+    assert run(capsys, *arguments)["skipped"] == 1
+    images.save_image(examples.example("rocket", side=40), "flawed/coffee.png")
+    again = run(capsys, *arguments)
+    assert again["skipped"] == 1
+    Path("done/chelsea.json").write_bytes(Path("done/chelsea.json").read_bytes()[:200])
+    assert run(capsys, *arguments)["skipped"] == 1
+    assert {**run(capsys, *arguments), "skipped": 0, "seconds": 0} == {**again, "skipped": 0, "seconds": 0}
+    assert run(capsys, *arguments, "--seed", 1)["skipped"] == 0
+
+
+def test_a_folder_averages_scores_and_its_records_replay(capsys, flawed):
+    row = run(capsys, "restore", "flawed", *FOLDERS["restore"], "--bits", 16, "--out", "done")
+    records = [strictly(Path(f"done/{name}.json").read_text()) for name in ("chelsea", "coffee")]
+    for part in ("input", "sample", "mean"):
+        assert row[part]["psnr"] == pytest.approx(sum(each[part]["psnr"] for each in records) / 2, abs=1e-4)
+    again = run(capsys, "restore", "flawed/coffee.png", "--replay", "done/coffee.json", "--bits", 16, "--out", "again")
+    assert Path(again["files"][0]).read_bytes() == Path("done/coffee-1.png").read_bytes()
+    assert run(capsys, "restore", "flawed", *FOLDERS["restore"], "--out", "done")["skipped"] == 0, "of other bits"
+
+
+def test_a_score_that_is_infinite_for_one_picture_is_null_for_the_folder(capsys, tmp_path):
+    images.save_image(torch.zeros(1, 3, 16, 16), tmp_path / "some" / "black.png")
+    images.save_image(examples.example("coffee", side=16), tmp_path / "some" / "coffee.png")
+    row = run(capsys, "restore", "some", *FOLDERS["restore"])
+    assert row["input"]["psnr"] is None
+    assert row["images"] == 2
+
+
+def test_pictures_of_one_name_in_a_folder_keep_files_of_their_own(capsys, tmp_path):
+    for name in ("a.png", "A.jpg", "a.png.bmp"):
+        images.save_image(examples.example("coffee", side=16), tmp_path / "some" / name)
+    files = run(capsys, "denoise", "some")["files"]
+    assert len({file.casefold() for file in files}) == len(files) == 6
+    assert {Path(file).name for file in files} >= {"a.png-1.png", "A.jpg-1.png", "a.png.bmp-1.png"}
+
+
+def test_what_does_not_go_with_a_folder_is_refused(capsys, flawed):
+    assert "name another folder with --out" in refused(capsys, "denoise", "flawed", "--out", "flawed")
+    Path("run.json").write_text("{}")
+    assert "--replay is for one picture" in refused(capsys, "denoise", "flawed", "--replay", "run.json")
+    Path("empty").mkdir()
+    assert "holds no pictures" in refused(capsys, "denoise", "empty")
+    assert main(["restore", "flawed", "--task", "inpainting", "--box", "0,0,99,99"]) == 2
+    assert "error: box" in capsys.readouterr().err, "not that of a broken file"
+
+
+def test_a_full_disk_ends_the_work_on_a_folder_with_what_was_done(capsys, flawed, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["denoise", "flawed", "--json"]) == 2
+    row = strictly(capsys.readouterr().out)
+    assert "No space left on device" in row["error"]
+    assert row["images"] == 1
+    assert Path(row["files"][0]).is_file()

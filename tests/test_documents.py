@@ -67,6 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kernel[:, 2] = 1
     pictures = {
         "photo.jpg": coffee,
+        "photos/photo.jpg": coffee,
         "face.png": face,
         "noisy.jpg": coffee,
         "small.png": examples.example("coffee", side=32),

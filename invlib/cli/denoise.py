@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from invlib import runs
+from invlib.cli import pictures
 from invlib.cli.options import (
     Commands,
     add,
@@ -17,9 +20,9 @@ from invlib.cli.options import (
     every,
     given,
     in_colours_of,
-    problem_of,
 )
-from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
+from invlib.cli.pictures import Solved
+from invlib.cli.talk import Result, samples_by_name
 from invlib.images import Picture
 from invlib.problems import denoising
 from invlib.problems.denoising import DENOISING, DenoisingProblem
@@ -29,7 +32,9 @@ from invlib.solvers.methods import METHODS, default_prior
 
 def add_to(commands: Commands) -> None:
     command = add(commands, "denoise", run, "take the noise off a picture")
-    command.add_argument("image", type=Path, nargs="?", metavar="IMAGE", help="noisy, unless noise is to be added")
+    command.add_argument(
+        "image", type=Path, nargs="?", metavar="IMAGE", help="a picture or a folder; noisy, unless noise is to be added"
+    )
     command.add_argument(
         "--noise-level",
         type=float,
@@ -67,18 +72,17 @@ def knobs_of_methods() -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> Result:
-    _, problem, settings = problem_of(options, "denoise", pose)
-    assert problem.picture is not None
-    stem = Path(problem.picture.name).stem
-    check_out(options.out / f"{stem}-1.png")
-    done = watch(runs.solve(problem, settings))
-    assert done.measured is not None
-    pictures = samples_by_name(done, stem)
-    if problem.simulated:
-        pictures[f"{stem}-noisy"] = done.measured
-    if done.noise_map is not None:
-        pictures[f"{stem}-noise"] = done.noise_map
-    return {**done.parameters, **write_pictures(pictures, options.out)}
+    return pictures.run(options, "denoise", pose, outcome)
+
+
+def outcome(options: argparse.Namespace, solved: Solved) -> tuple[Result, dict[str, np.ndarray]]:
+    """The samples, the noisy picture if the noise was added, and the map of the noise level."""
+    found = samples_by_name(solved.run, solved.stem)
+    if solved.problem.simulated and solved.run.measured is not None:
+        found[f"{solved.stem}-noisy"] = solved.run.measured
+    if solved.run.noise_map is not None:
+        found[f"{solved.stem}-noise"] = solved.run.noise_map
+    return {}, found
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[DenoisingProblem, Settings]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invlib import images, runs
+from invlib.cli import pictures
 from invlib.cli.options import (
     Commands,
     add,
@@ -21,9 +22,9 @@ from invlib.cli.options import (
     add_sampling,
     every,
     given,
-    problem_of,
 )
-from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
+from invlib.cli.pictures import Solved
+from invlib.cli.talk import Result, samples_by_name
 from invlib.images import Picture
 from invlib.problems import structured
 from invlib.problems.spec import DRAWING
@@ -42,7 +43,8 @@ def add_to(commands: Commands) -> None:
         type=Path,
         nargs="?",
         metavar="IMAGE",
-        help="of any size; for flows and GANs its middle square is resized to 64×64, in colour, for one-bit to 28×28",
+        help="a picture or a folder of pictures, of any size; for flows and GANs the middle square is resized to "
+        "64×64, in colour, for one-bit to 28×28",
     )
     command.add_argument(
         "--noise",
@@ -83,17 +85,18 @@ def knobs_of_methods() -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> Result:
-    picture, problem, settings = problem_of(options, "remove-noise", pose)
-    assert isinstance(problem, StructuredProblem)
-    assert problem.picture is not None
-    stem = Path(problem.picture.name).stem
-    check_out(options.out / f"{stem}-restored.png")
-    done = watch(runs.solve(problem, settings))
+    return pictures.run(options, "remove-noise", pose, outcome, "restored")
+
+
+def outcome(options: argparse.Namespace, solved: Solved) -> tuple[Result, dict[str, np.ndarray]]:
+    """The size of the picture that was read, and the pictures of the result."""
+    assert isinstance(solved.problem, StructuredProblem)
+    assert solved.problem.picture is not None
     shape = {}
-    if picture is not None:
-        resized = picture.image.shape[-2:] != problem.picture.image.shape[-2:]
-        shape = {"picture_shape": list(picture.image.shape[1:]), "resized": resized}
-    return {**done.parameters, **shape, **write_pictures(pictures(done, problem, stem), options.out)}
+    if solved.picture is not None:
+        read, used = solved.picture.image.shape, solved.problem.picture.image.shape
+        shape = {"picture_shape": list(read[1:]), "resized": read[-2:] != used[-2:]}
+    return shape, pictures_of(solved.run, solved.problem, solved.stem)
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[StructuredProblem, Settings]:
@@ -147,7 +150,7 @@ def read_strokes(path: Path, size: Sequence[int]) -> Tensor:
     return torch.cat([colours, opacity], 1)[0]
 
 
-def pictures(done: runs.Run, problem: StructuredProblem, stem: str) -> dict[str, np.ndarray]:
+def pictures_of(done: runs.Run, problem: StructuredProblem, stem: str) -> dict[str, np.ndarray]:
     """The restored picture, the noisy one and, where the measurements are a picture, the noise that was found.
 
     Of the noise black is -1, grey is none, and white is 1.

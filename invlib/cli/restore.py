@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from invlib import images, runs
+from invlib.cli import pictures
 from invlib.cli.options import (
     Commands,
     Parser,
@@ -18,9 +21,9 @@ from invlib.cli.options import (
     every,
     given,
     in_colours_of,
-    problem_of,
 )
-from invlib.cli.talk import Result, check_out, samples_by_name, watch_images, write_pictures
+from invlib.cli.pictures import Solved
+from invlib.cli.talk import Result, samples_by_name
 from invlib.images import Picture
 from invlib.problems import linear
 from invlib.problems.spec import Problem
@@ -30,7 +33,7 @@ from invlib.solvers.methods import METHODS, default_prior
 
 def add_to(commands: Commands) -> None:
     command = add(commands, "restore", run, "degrade a picture and restore it, or restore a measured one")
-    command.add_argument("image", type=Path, nargs="?", metavar="IMAGE")
+    command.add_argument("image", type=Path, nargs="?", metavar="IMAGE", help="a picture, or a folder of pictures")
     command.add_argument(
         "--measured",
         action="store_true",
@@ -78,17 +81,17 @@ def knobs_of_methods() -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> Result:
-    _, problem, settings = problem_of(options, "restore", pose)
-    assert problem.picture is not None
-    stem = Path(problem.picture.name).stem
-    check_out(options.out / f"{stem}-1.png")
-    done, exact = watch_images(runs.solve(problem, settings))
-    pictures = samples_by_name(done, stem)
-    if options.bits == 16 and exact is not None:
-        sixteen = {f"{stem}-{number}": images.to_uint16(each) for number, each in enumerate(exact, start=1)}
-        sixteen[f"{stem}-mean"] = images.to_uint16(exact.mean(0))
-        pictures = {name: sixteen.get(name, picture) for name, picture in pictures.items()}
-    return {**done.parameters, **write_pictures(pictures, options.out)}
+    return pictures.run(options, "restore", pose, outcome)
+
+
+def outcome(options: argparse.Namespace, solved: Solved) -> tuple[Result, dict[str, np.ndarray]]:
+    """The samples, their average and standard deviation, in as many bits as the options say."""
+    found = samples_by_name(solved.run, solved.stem)
+    if options.bits == 16 and solved.exact is not None:
+        sixteen = {f"{solved.stem}-{n}": images.to_uint16(each) for n, each in enumerate(solved.exact, start=1)}
+        sixteen[f"{solved.stem}-mean"] = images.to_uint16(solved.exact.mean(0))
+        found = {name: sixteen.get(name, picture) for name, picture in found.items()}
+    return {}, found
 
 
 def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settings]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from invlib.images import encode_png
 from invlib.priors.tiles import watching
-from invlib.runs import Forming, Run, Solving
+from invlib.runs import Forming, Run, Solving, finish
 
 Item = TypeVar("Item")
 Result = dict[str, Any]
@@ -77,12 +77,20 @@ def watch(steps: Solving) -> Run:
 
 def watch_images(steps: Solving) -> tuple[Run, Tensor | None]:
     """Run to the end, as `watch` does; return the samples too, (count, C, H, W), before they were rounded to 8 bits."""
+    return finish(watched(steps))
+
+
+def watched(steps: Solving, whose: str = "") -> Generator[Forming, None, tuple[Run, Tensor | None]]:
+    """Pass on the states of a run, and say every second where it is; return what `watch_images` does.
+
+    `whose` stands before every line.
+    """
     said, forming = time.monotonic(), Forming()
 
     def say_tiles(done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > 5:
-            say(f"{where(forming)}  tile {done} of {total}")
+            say(f"{whose}{where(forming)}  tile {done} of {total}")
             said = time.monotonic()
 
     while True:
@@ -91,11 +99,12 @@ def watch_images(steps: Solving) -> tuple[Run, Tensor | None]:
                 forming = next(steps)
         except StopIteration as stop:
             run: Run = stop.value
-            say(f"{where(forming)}  {run.parameters['outcome']}")
+            say(f"{whose}{where(forming)}  {run.parameters['outcome']}")
             return run, forming.images
         if time.monotonic() - said > 1 and forming.history:
-            say(where(forming))
+            say(f"{whose}{where(forming)}")
             said = time.monotonic()
+        yield forming
 
 
 def where(forming: Forming) -> str:

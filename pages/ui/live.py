@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit import runtime as server
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from invlib import runtime
+from invlib import engines, runtime
 from invlib.jobs import Job, JobQueue, Refused, Work
 from pages.ui import pixels
 
@@ -42,9 +42,11 @@ class Submission:
 
 @st.cache_resource
 def queue() -> JobQueue:
-    """The queue of this process. There is one, because the process uses one device."""
+    """The queue of this process. There is one, because the process uses one device, or one cluster."""
     runtime.set_threads()
-    return JobQueue(grace=float(os.environ.get(GRACE, 10)))
+    engine = engines.engine()
+    grace = float(os.environ.get(GRACE, 10))
+    return JobQueue(grace=grace, at_once=4 * engine.workers, turn=engine.turn, devices=engine.workers)
 
 
 def last(key: str) -> Submission | None:

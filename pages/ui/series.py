@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from invlib import engines
 from invlib.problems.spec import Problem
 from invlib.runs import Run, Series, Settings, solve_all
 from pages.ui import knobs, live, pixels, plots
@@ -46,7 +47,7 @@ class Chart:
         ready : whether there is anything to run.
         """
         with st.container(width=240):
-            work = partial(solve_all, pairs)
+            work = partial(solve_all, pairs, engines.solve)
             live.button(self.key, self.label, self.icon, work, request, widget=f"start {self.key}", ready=ready)
         live.follow(self.key, self.look)
         submission = live.last(self.key)

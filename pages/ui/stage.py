@@ -13,9 +13,10 @@ from typing import Any
 
 import streamlit as st
 
+from invlib.engines import solve
 from invlib.jobs import Job, Status
 from invlib.problems.spec import Problem
-from invlib.runs import Forming, Run, Settings, method_of, seconds_of, solve
+from invlib.runs import Forming, Run, Settings, method_of, seconds_of
 from invlib.solvers.methods import METHODS
 from pages.ui import denoising, layout, linear, live, pixels, plots, sampling, structured
 from pages.ui.live import Submission

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import streamlit as st
 
-from invlib import examples, runs
+from invlib import engines, examples, runs
 from invlib.experiments.tables import ASCENT, METHODS_OF_TABLES, Case, default_schedule, middle
 from invlib.jobs import Job, Status
 from invlib.problems import linear
@@ -50,7 +50,7 @@ class Asked:
 
     def solve(self) -> runs.Solving:
         """Solve the problem. As the work of a job, this also poses it, because a dense basis takes seconds."""
-        return runs.solve(self.problem, self.settings)
+        return engines.solve(self.problem, self.settings)
 
 
 def show(case: Case, lines: Sequence[Line]) -> dict[str, str | int]:
