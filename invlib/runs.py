@@ -673,6 +673,8 @@ def example_of(run: Json) -> Picture:
     if "side" not in run:
         raise ValueError(f"it is not of an example but of {name}: name that picture as IMAGE")
     side = check_kind(run["side"], "side", int)
-    if run["command"] == "remove-noise" and structured.is_small(run["task"], run["image_shape"]):
+    if run["command"] == "remove-noise" and structured.is_small(
+        run["task"], member(run, "image_shape", (int, int, int))
+    ):
         return examples.subject(structured.TASKS[run["task"]].pictures, name)
     return examples.picture(name, side=side)

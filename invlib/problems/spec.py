@@ -28,6 +28,9 @@ ImageShape = Sequence[int]
 MASK, KERNEL, DRAWING = "mask", "kernel", "drawing"
 """Kinds of pictures: (H, W) bool, True where kept; (H, W), a blur; (4, H, W), strokes in red, green, blue and alpha."""
 
+LONGEST_NAME = 500
+"""How many characters the name of something may have in JSON, so that messages can say it."""
+
 Kind = type | tuple[type, ...] | str
 """The kind of a value: int, float, bool or str; a tuple of one of them for as many values; a kind of picture."""
 
@@ -356,11 +359,14 @@ def member(mapping: Mapping[str, Any], name: str, kind: Kind) -> Any:
 
     Raises
     ------
-    ValueError : there is no such key, or its value is of another kind.
+    ValueError : there is no such key, its value is of another kind, or it is a string that is too long for a name.
     """
     if name not in mapping:
         raise ValueError(f'"{name}" is missing')
-    return check_kind(mapping[name], name, kind)
+    value = check_kind(mapping[name], name, kind)
+    if kind is str and len(value) > LONGEST_NAME:
+        raise ValueError(f'"{name}" must have at most {LONGEST_NAME} characters, got {reprlib.repr(value)}')
+    return value
 
 
 def kernel_levels(kernel: Tensor) -> Tensor:

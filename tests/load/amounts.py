@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 SHORT_AND_LONG = {"pictures": (300, 5000), "runs": (150, 2000), "addresses": (12, 500)}
+SEED = int(os.environ.get("LOAD_SEED", 0))  # of everything that is drawn
 JOBS, VISITORS, MINUTES = 300, 20, 3.0
 
 

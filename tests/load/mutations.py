@@ -26,10 +26,10 @@ def nested(depth: int) -> Any:
 def mutated_bytes(drawn: random.Random, content: bytes) -> bytes:
     """A file with a few bytes changed, cut, put in or repeated, more often at its start, where formats keep sizes."""
     changed = bytearray(content)
-    for _ in range(drawn.choice((1, 1, 2, 8))):
+    for _ in range(drawn.choice((1, 1, 1, 2, 6))):
         near = min(len(changed), drawn.choice((64, 512, len(content))))
         start = drawn.randrange(near + 1)
-        length = drawn.choice((1, 1, 2, 4, 16, 256))
+        length = drawn.choice((1, 1, 1, 2, 4, 16, 256))
         match drawn.randrange(6):
             case 0:
                 changed[start : start + 1] = bytes([drawn.randrange(256)])
@@ -69,7 +69,7 @@ def mutated_json(drawn: random.Random, text: str) -> Any:
             case 2:
                 del holder[key]
             case 3:
-                holder[key] = drawn.choice(([old], {"value": old}, nested(drawn.choice((3, 900)))))
+                holder[key] = drawn.choice(([old], {"value": old}, nested(drawn.choice((3, 300)))))
             case 4:
                 holder[key] = json.loads(json.dumps(other[its]))
             case 5 if isinstance(old, int | float):
