@@ -322,7 +322,7 @@ KINDS = {int: "whole number", float: "number", bool: "boolean", str: "string", d
 
 
 def check_kind(value: Any, name: str, kind: Kind) -> Any:
-    """The value, if it is of a kind. For float a whole number will do; for int a boolean will not.
+    """The value, if it is of a kind. For float a whole number will do, and becomes one; for int a boolean will not.
 
     Raises
     ------
@@ -335,6 +335,7 @@ def check_kind(value: Any, name: str, kind: Kind) -> Any:
         value = tuple(value) if fits else value
     else:
         fits = is_kind(value, kind)
+        value = float(value) if fits and kind is float else value
     if not fits:
         raise ValueError(f'"{name}" must be {describe(kind)}, got {reprlib.repr(value)}')
     return value
@@ -350,8 +351,13 @@ def describe(kind: Kind) -> str:
 
 
 def is_kind(value: Any, kind: type) -> bool:
-    """Whether a value is of a kind. This is not isinstance, for which True is a whole number."""
-    return type(value) is kind or (kind is float and type(value) is int and abs(value) < 2**53)
+    """Whether a value is of a kind. This is not isinstance, for which True is a whole number.
+
+    A whole number has at most 53 bits, the digits that JavaScript and float64 keep.
+    """
+    if type(value) is int:
+        return kind in (int, float) and abs(value) <= 2**53
+    return type(value) is kind
 
 
 def member(mapping: Mapping[str, Any], name: str, kind: Kind) -> Any:
