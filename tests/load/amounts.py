@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-SHORT_AND_LONG = {"pictures": (300, 5000), "runs": (150, 2000), "addresses": (12, 500)}
+SHORT_AND_LONG = {"pictures": (1000, 5000), "runs": (150, 2000), "addresses": (6, 500)}
 SEED = int(os.environ.get("LOAD_SEED", 0))  # of everything that is drawn
 JOBS, VISITORS, MINUTES = 300, 20, 3.0
 

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -197,7 +197,7 @@ def test_many_visitors(server: tuple[str, int]) -> None:
     address, _ = server
     end, outcomes, reactions = time.monotonic() + 60 * MINUTES, Counter[str](), list[float]()
 
-    def ask(path: str, body: bytes | None = None, headers: dict[str, str] = {}) -> runs.Json:
+    def ask(path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> runs.Json:
         started = time.monotonic()
         try:
             return Client(address)._ask(path, body, headers)
