@@ -137,7 +137,7 @@ def test_stop_frees_the_slot(queue_with_the_longest: tuple[JobQueue, Job]) -> No
 @pytest.mark.load
 def test_memory_after_many_jobs(server: tuple[str, int]) -> None:
     address, process = server
-    (parameters, file), memory = run_of(64, 4, 2), []
+    (parameters, file), memory = run_of(32, 2, 1), []
     for _ in range(JOBS):
         Client(address).run(parameters, file)
         memory.append(resident(process))
