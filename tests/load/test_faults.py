@@ -22,7 +22,7 @@ from pages.ui import saved, stage
     ],
 )
 def test_a_run_is_refused_before_it_starts(key: str, changed: dict[str, Any], sentence: str) -> None:
-    run = json.loads((saved.folder_of(key) / "run.json").read_text())
+    run = json.loads((saved.folder_of(key) / "run.json").read_text()) | saved.problem(key).parameters
     changed = {name: run[name] | value if isinstance(value, dict) else value for name, value in changed.items()}
     with pytest.raises(ValueError, match=sentence):
         stage.seconds_of(*runs.read(run | changed))

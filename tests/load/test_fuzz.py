@@ -108,7 +108,7 @@ def test_mutated_pictures(count: int) -> None:
 def test_mutated_runs(count: int) -> None:
     drawn, outcomes, kept = random.Random(SEED), Outcomes(), []
     for key in saved.ALL:
-        run = json.loads((saved.folder_of(key) / "run.json").read_text())
+        run = json.loads((saved.folder_of(key) / "run.json").read_text()) | saved.problem(key).parameters
         # Of what was found nothing is read.
         kept.append(json.dumps({name: value for name, value in run.items() if name not in ("history", "frames")}))
     for number in range(count):
