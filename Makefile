@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin
 
-.PHONY: app test lint wheel-check space-check results lock clean
+.PHONY: app test lint wheel-check space-check load results lock clean
 
 app: .venv/app
 	$(RUN)/streamlit run server.py
@@ -25,6 +25,10 @@ wheel-check: .venv/dev
 # Runs the command of the Dockerfile as a Space does: as another user, who can write nothing and reach no hub. Needs root.
 space-check: .venv/dev
 	$(RUN)/python -m pytest -m space tests/test_space.py
+
+# Fuzz, soak and load for about half an hour, with the figures that were measured.
+load: .venv/dev
+	$(RUN)/python -m pytest -m load --capture no tests/load
 
 # The tables of docs/results.md, from the committed rows of the experiments.
 results: .venv/dev

@@ -34,6 +34,9 @@ LARGEST = 2_000_000
 FORGET = 300.0
 """Seconds after which a job that nobody asks for is cancelled, and its result forgotten."""
 
+KEPT = 16
+"""How many results are kept, the last ones: each holds all pictures of its run."""
+
 
 class Asked:
     """A job of a program, and when it was last asked for."""
@@ -117,7 +120,8 @@ async def content(part: Any, name: str) -> bytes:
 
 def start(problem: Problem, settings: Settings, visitor: str) -> str:
     """Queue a run, and return the name of its job. `Refused` is raised as in `JobQueue.submit`."""
-    for name in [name for name, asked in ASKED.items() if not asked.alive()]:
+    ended = [name for name, asked in ASKED.items() if asked.job is not None and asked.job.ended]
+    for name in {*ended[:-KEPT], *(name for name, asked in ASKED.items() if not asked.alive())}:
         del ASKED[name]
     name, asked = secrets.token_urlsafe(16), Asked()
     work, seconds = partial(stage.solve, problem, settings), stage.seconds_of(problem, settings)

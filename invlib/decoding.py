@@ -87,7 +87,8 @@ class Limits:
     min_side : the shortest side that is accepted, in pixels.
     formats : the names that Pillow gives them.
     cpu : whole seconds of a processor; for `guarded` alone, as are those that follow.
-    seconds : by the clock, of which half may pass in waiting for other pictures.
+    seconds : by the clock, of which half may pass in waiting for other pictures. Visitors wait for 10 at most, and it
+        takes a moment to send a file and to end a process.
     memory : bytes of address space, of which the interpreter and its libraries take 0.2 GB.
     """
 
@@ -96,7 +97,7 @@ class Limits:
     min_side: int = MIN_SIDE
     formats: tuple[str, ...] = tuple(sorted(set(SUFFIXES.values())))
     cpu: int = 5
-    seconds: float = 10.0
+    seconds: float = 9.0
     memory: int = 1_000_000_000
 
     @property

@@ -190,7 +190,7 @@ class Job(Generic[State, Result]):
             outcome = Status.DONE
         except Cancelled:
             outcome = Status.CANCELLED
-        except (ValueError, CheckpointError) as error:
+        except (ValueError, CheckpointError, ImportError) as error:  # which names a package that is not installed
             self.error = str(error)
         except MemoryError as error:  # The words of numpy's own kind are no advice.
             self.error = (str(error) if type(error) is MemoryError else "") or NO_MEMORY

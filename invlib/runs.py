@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from invlib import examples, images, runtime, scores
-from invlib.checks import check_seed
+from invlib.checks import check_seed, check_whole
 from invlib.images import Picture, to_uint8
 from invlib.pace import PACE
 from invlib.priors.denoisers import Denoiser
@@ -42,6 +42,7 @@ from invlib.problems.structured import StructuredProblem
 from invlib.scores import Scores
 from invlib.solvers.methods import METHODS, Estimate, Method, find, load_sized, methods_for, sampling_defaults
 from invlib.solvers.noise_level import NoiseSeen, estimate_noise, noise_level
+from invlib.solvers.streams import MOST
 
 FRAMES = 24
 """The most states of a run that are kept for its trajectory."""
@@ -125,14 +126,16 @@ def settings(
 
     Raises
     ------
-    ValueError : a method that does not suit the problem, a setting that it lacks, or another seed than that with which
-        the problem's noise was drawn, as the JSON of a run has one seed.
+    ValueError : a method that does not suit the problem, a setting that it lacks, a number of samples that is not from
+        1 to `MOST`, or another seed than that with which the problem's noise was drawn, as the JSON of a run has one
+        seed.
     """
     seed = check_seed(problem.seed if seed is None else seed)
     if problem.parameters.get("seed", seed) != seed:
         raise ValueError(f"a run has one seed: the problem was posed with {problem.seed}, got {seed}")
     name = method or next(iter(methods_for(problem)))
     chosen = find(problem, name)
+    check_whole(1, MOST, samples=samples)
     if samples > 1 and not chosen.draws:
         raise ValueError(f"{name} gives one answer: leave the number of samples at 1, got {samples}")
     prior = (prior or chosen.prior_name(problem)) if chosen.prior is not None else None
@@ -675,6 +678,8 @@ def example_of(run: Json) -> Picture:
     if "side" not in run:
         raise ValueError(f"it is not of an example but of {name}: name that picture as IMAGE")
     side = check_kind(run["side"], "side", int)
-    if run["command"] == "remove-noise" and structured.is_small(run["task"], run["image_shape"]):
+    if run["command"] == "remove-noise" and structured.is_small(
+        run["task"], member(run, "image_shape", (int, int, int))
+    ):
         return examples.subject(structured.TASKS[run["task"]].pictures, name)
     return examples.picture(name, side=side)

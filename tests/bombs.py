@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 
-def encoded(pixels: np.ndarray, format: str, **options: object) -> bytes:
+def encoded(pixels: np.ndarray | Image.Image, format: str, **options: object) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format, **options)
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    picture.save(buffer, format, **options)
     return buffer.getvalue()
 
 

@@ -94,6 +94,14 @@ def test_a_picture_that_is_not_that_of_the_run_is_refused(address: str) -> None:
         Client(address).run(run.to_json(), b"not a picture")
 
 
+def test_only_the_last_results_are_kept(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "KEPT", 1)
+    run, file = quick()
+    for _ in range(4):
+        Client(address).run(run.to_json(), file)
+    assert len(api.ASKED) == 2, "the last one, and the one before it"
+
+
 def test_jobs_that_never_were_and_servers_that_are_not_there(address: str) -> None:
     with pytest.raises(ServerError, match="there is no job"):
         Client(address)._ask("/api/jobs/nobody")

@@ -123,5 +123,6 @@ def add_noise(image: Tensor, noise_level: float, gain: float, seed: int) -> Tens
     """A picture with the noise of a camera: Poisson noise of variance gain · x, and white Gaussian noise."""
     generator = torch.Generator().manual_seed(check_seed(seed))
     white = noise_level * torch.randn(image.shape, generator=generator)
-    counted = gain * torch.poisson(image.clamp_min(0) / gain, generator) if gain else image
+    # A smaller gain changes no number of float32, and the counts would be too large for one.
+    counted = gain * torch.poisson(image.clamp_min(0) / gain, generator) if gain > 1e-14 else image
     return counted + white

@@ -28,6 +28,9 @@ ImageShape = Sequence[int]
 MASK, KERNEL, DRAWING = "mask", "kernel", "drawing"
 """Kinds of pictures: (H, W) bool, True where kept; (H, W), a blur; (4, H, W), strokes in red, green, blue and alpha."""
 
+LONGEST_NAME = 500
+"""How many characters the name of something may have in JSON, so that messages can say it."""
+
 Kind = type | tuple[type, ...] | str
 """The kind of a value: int, float, bool or str; a tuple of one of them for as many values; a kind of picture."""
 
@@ -319,7 +322,7 @@ KINDS = {int: "whole number", float: "number", bool: "boolean", str: "string", d
 
 
 def check_kind(value: Any, name: str, kind: Kind) -> Any:
-    """The value, if it is of a kind. For float a whole number will do; for int a boolean will not.
+    """The value, if it is of a kind. For float a whole number will do, and becomes one; for int a boolean will not.
 
     Raises
     ------
@@ -332,6 +335,7 @@ def check_kind(value: Any, name: str, kind: Kind) -> Any:
         value = tuple(value) if fits else value
     else:
         fits = is_kind(value, kind)
+        value = float(value) if fits and kind is float else value
     if not fits:
         raise ValueError(f'"{name}" must be {describe(kind)}, got {reprlib.repr(value)}')
     return value
@@ -347,8 +351,13 @@ def describe(kind: Kind) -> str:
 
 
 def is_kind(value: Any, kind: type) -> bool:
-    """Whether a value is of a kind. This is not isinstance, for which True is a whole number."""
-    return type(value) is kind or (kind is float and type(value) is int and abs(value) < 2**53)
+    """Whether a value is of a kind. This is not isinstance, for which True is a whole number.
+
+    A whole number has at most 53 bits, the digits that JavaScript and float64 keep.
+    """
+    if type(value) is int:
+        return kind in (int, float) and abs(value) <= 2**53
+    return type(value) is kind
 
 
 def member(mapping: Mapping[str, Any], name: str, kind: Kind) -> Any:
@@ -356,11 +365,14 @@ def member(mapping: Mapping[str, Any], name: str, kind: Kind) -> Any:
 
     Raises
     ------
-    ValueError : there is no such key, or its value is of another kind.
+    ValueError : there is no such key, its value is of another kind, or it is a string that is too long for a name.
     """
     if name not in mapping:
         raise ValueError(f'"{name}" is missing')
-    return check_kind(mapping[name], name, kind)
+    value = check_kind(mapping[name], name, kind)
+    if kind is str and len(value) > LONGEST_NAME:
+        raise ValueError(f'"{name}" must have at most {LONGEST_NAME} characters, got {reprlib.repr(value)}')
+    return value
 
 
 def kernel_levels(kernel: Tensor) -> Tensor:

@@ -84,8 +84,14 @@ class Ascent:
         check_levels(self.sigma_0, self.sigma_L)
 
     def forecast(self) -> list[float]:
-        """The noise level that Eq. 5-6 predict at each evaluation, down to `sigma_L` or until the run gives up."""
-        levels = itertools.islice(predicted_sigmas(self.h0, self.beta, self.sigma_0), min(self.max_evaluations, MOST))
+        """The noise level that Eq. 5-6 predict at each evaluation, down to `sigma_L` or until the run gives up.
+
+        Raises
+        ------
+        ValueError : a setting is out of range.
+        """
+        self.check()
+        levels = itertools.islice(predicted_sigmas(self.h0, self.beta, self.sigma_0), self.max_evaluations)
         return list(itertools.takewhile(lambda sigma: sigma > self.sigma_L, levels))
 
 

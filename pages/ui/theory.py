@@ -70,7 +70,7 @@ def fold(measurement: str = "") -> None:
         if measurement:
             st.markdown(f"{FAST}\n\n**Here**, {measurement}")
         st.markdown(SLIDERS)
-        st.caption(f"Source: {PAPER}, Algorithm {2 if measurement else 1} and Figure 7.")
+        source(f"{PAPER}, Algorithm {2 if measurement else 1} and Figure 7.")
 
 
 DENOISING = r"""
@@ -100,7 +100,7 @@ def denoising_fold() -> None:
     """Show the explanation of denoising, folded away."""
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(IDEA + DENOISING)
-        st.caption(f"Source: {PAPER}, section 2.")
+        source(f"{PAPER}, section 2.")
 
 
 NOISE_PAPER = "[Whang, Lei & Dimakis (2021)](https://arxiv.org/abs/2003.08089)"
@@ -145,7 +145,7 @@ def noise_fold() -> None:
     """Show the second paper's explanation, folded away."""
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(NOISE + NOISE_SLIDERS)
-        st.caption(f"Source: {NOISE_PAPER}, Eq. 10.")
+        source(f"{NOISE_PAPER}, Eq. 10.")
 
 
 DIRECT = r"""
@@ -161,4 +161,9 @@ def direct_fold() -> None:
     """Show what a flow and a GAN are, folded away."""
     with st.expander("What is happening here", icon=":material/school:"):
         st.markdown(DIRECT)
-        st.caption(f"Source: {NOISE_PAPER}, section 2 and Figure 10.")
+        source(f"{NOISE_PAPER}, section 2 and Figure 10.")
+
+
+def source(where: str) -> None:
+    """Say where it is explained. A caption is too faint for a link in the dark."""
+    st.markdown(f":small[Source: {where}]")

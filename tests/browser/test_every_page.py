@@ -38,6 +38,8 @@ def test_the_first_visit(open_page: Callable[..., Any], screenshots: Path | None
     examine(page, screenshots, name or "super_resolution")
     page.get_by_text("What is happening here").click()
     page.get_by_text("Source: ").first.wait_for()
+    if not name:  # the other explanations are made of the same
+        examine(page, None, name)
     if name == "sampling":
         click_on_the_plane(page)
     shoot(page, screenshots, f"{name or 'super_resolution'}-explained")
