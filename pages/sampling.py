@@ -6,7 +6,7 @@ from streamlit.delta_generator import DeltaGenerator
 from invlib import runs
 from invlib.solvers.methods import METHODS
 from pages.ui import betas, knobs, page, sampling, theory
-from pages.ui.sampling import KINDS, TEMPERATURES
+from pages.ui.sampling import KINDS, PAPER, TEMPERATURES
 from pages.ui.stage import Request
 
 WORDS = {
@@ -35,11 +35,10 @@ def ask(board: DeltaGenerator) -> page.Asked:
     prior = knobs.prior(sampling.priors(chosen), PRIOR)
     name = sampling.method_of(prior)
     method, direct = METHODS["sample"][name], name in TEMPERATURES
-    modes = {"draw": "Draw", "interpolate": "Interpolate"}
     mode = knobs.choice(
         "What to do",
         "mode",
-        {"draw": "Draw"} if name == "reverse" else modes,
+        {"draw": "Draw", "interpolate": "Interpolate"},
         help="Draw pictures, each from noise of its own; or walk from one to another by mixing their noise.",
         on_change=lambda: knobs.forget("samples"),
     )
@@ -50,7 +49,7 @@ def ask(board: DeltaGenerator) -> page.Asked:
         least=2 if interpolate else 1,
         help="How many pictures to draw. Time grows with their number.",
     )
-    paper, ours = kind.settings_of(name).values()
+    paper, ours = ({"temperature": 1.0}, {"temperature": TEMPERATURES[name]}) if direct else (PAPER, kind.arguments)
     values = knobs.of_method(method, ours, advanced=False)
     side = kind.side
     with st.expander("Advanced", icon=":material/tune:"):

@@ -34,10 +34,10 @@ def add_to(commands: Commands) -> None:
     command.add_argument(
         "--prior",
         help="name, file, or hub:owner/repo/file@revision (default: bf-unet-color). A denoiser draws by the method "
-        "`paper`, one that was trained with much noise by `reverse`, a flow by `flow`, and the generator of a GAN or a "
-        "VAE by `gan`.",
+        "`paper`, a flow by `flow`, and the generator of a GAN or a VAE by `gan`.",
     )
-    command.add_argument("--method", choices=("paper", "reverse"), help="of a denoiser (default: what suits it)")
+    reverse = "of a denoiser; `reverse` suits one that was trained with so much noise that nothing is seen (--sigma-0)"
+    command.add_argument("--method", choices=("paper", "reverse"), help=reverse)
     command.add_argument(
         "--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128; flows and GANs have one size)"
     )

@@ -267,17 +267,13 @@ def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
     return schedule | ({"sigma_0": start_of(level, schedule["sigma_L"])} if level else {})
 
 
-DIFFUSED = {"bf-unet-faces": {"sigma_0": 8.0, "rho": 4.0, "evaluations": 80}}
-"""The priors that were trained with so much noise that nothing is seen of a picture, and their reverse diffusion."""
-
-
 def sampling_defaults(prior: str, method: str = "paper") -> dict[str, float]:
     """The settings of a method for samples of a denoiser alone, which differ from prior to prior.
 
     In the ascent digits cohere with more noise, that is, a smaller β; photographs lose their edges with it.
     """
     if method == "reverse":
-        return DIFFUSED.get(prior, {"evaluations": 80})
+        return {"evaluations": 80}
     return {"beta": 0.1 if prior == "bf-cnn-mnist" else 0.5}
 
 
@@ -371,15 +367,13 @@ def direct(title: str, prior: type) -> Method:
 
 
 def sampler_of(prior: str) -> str:
-    """The method that draws samples of a prior, by its training and the architecture in its checkpoint's file.
+    """The method that draws samples of a prior, by the architecture in its checkpoint's file.
 
     Raises
     ------
     CheckpointError : there is no such checkpoint, or its file cannot be had.
     """
     checkpoints.resolve(prior)  # downloads it if it has to be
-    if prior in DIFFUSED:
-        return "reverse"
     kind = checkpoints.ARCHITECTURES[str(checkpoints.describe(prior).architecture)]
     return next(name for name, each in METHODS["sample"].items() if each.prior and issubclass(kind, each.prior))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from invlib.problems import prior
 from invlib.problems.prior import PriorProblem
 from invlib.runs import Settings, settings
 from invlib.solvers.methods import sampler_of, sampling_defaults
-from invlib.solvers.schedules import Reverse
 from pages.ui import linear
 from pages.ui.linear import UNIT
 from pages.ui.pixels import Tile
@@ -57,15 +56,6 @@ class Kind:
     def arguments(self) -> dict[str, float]:
         """The ascent's settings: few steps, without visible loss, and enough noise for the parts to cohere."""
         return PAPER | {"h0": 0.02} | sampling_defaults(self.prior)
-
-    def settings_of(self, method: str) -> dict[str, dict[str, float]]:
-        """The settings of a method of drawing: the paper's, or those of the training, and ours."""
-        if method in TEMPERATURES:
-            return {"paper": {"temperature": 1.0}, "ours": {"temperature": TEMPERATURES[method]}}
-        if method == "reverse":
-            ours = asdict(Reverse()) | sampling_defaults(self.prior, method)
-            return {"paper": ours, "ours": ours}
-        return {"paper": PAPER, "ours": self.arguments}
 
     def has(self, name: str, arguments: Mapping[str, Any]) -> bool:
         """Whether a prior draws such pictures, by its name and the arguments of its network."""
@@ -134,4 +124,4 @@ def answer(
 
 def curve(request: Request, history: Mapping[str, Any], done: bool) -> tuple[go.Figure, str] | None:
     """The noise level of a denoiser's ascent. One evaluation has no curve."""
-    return linear.curve(request, history, done) if request.settings.method not in TEMPERATURES else None
+    return linear.curve(request, history, done) if request.settings.method == "paper" else None
