@@ -9,6 +9,7 @@ it is computes.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 from invlib import runtime
 from invlib.priors.checkpoints import CheckpointError
 
-LONGEST = 120
+LONGEST = float(os.environ.get("INVLIB_LONGEST", 120))
 """How many seconds a job may take, by its estimate."""
 
 NO_MEMORY = "not enough memory: use a smaller picture or fewer samples"

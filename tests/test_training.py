@@ -227,14 +227,14 @@ def test_a_loss_leaves_out_what_was_measured_exactly(photographs):
     noisy = noisy_batch(crops, recipe, 0)
     assert noisy.exact
 
-    def wrong_where_measured(y, measured):
+    def wrong_where_measured(y, measured, sigma):
         wrong = torch.zeros_like(y)
         for first, last, operator in noisy.exact:
             wrong[first:last] = operator.project(torch.ones_like(y[first:last]))
         return noisy.noise + wrong
 
     assert float(noisy.loss(wrong_where_measured)) < 1e-9
-    assert float(noisy.loss(lambda y, measured: noisy.noise + 1)) > 0.1
+    assert float(noisy.loss(lambda y, measured, sigma: noisy.noise + 1)) > 0.1
 
 
 def test_a_run_of_a_given_time_ends_in_time_and_slows_down(photographs, tmp_path):

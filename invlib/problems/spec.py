@@ -337,7 +337,8 @@ def check_kind(value: Any, name: str, kind: Kind) -> Any:
         fits = is_kind(value, kind)
         value = float(value) if fits and kind is float else value
     if not fits:
-        raise ValueError(f'"{name}" must be {describe(kind)}, got {reprlib.repr(value)}')
+        digits = " of at most 53 bits" if type(value) is int and kind in (int, float) else ""
+        raise ValueError(f'"{name}" must be {describe(kind)}{digits}, got {reprlib.repr(value)}')
     return value
 
 

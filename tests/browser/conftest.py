@@ -63,7 +63,7 @@ def serve(log: Path) -> Iterator[str]:
         server = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "server.py", *options],
             cwd=ROOT,
-            env={**os.environ, "INVLIB_GRACE": GRACE},
+            env={**os.environ, "INVLIB_GRACE": GRACE, "INVLIB_LONGEST": "1e9"},
             stdout=output,
             stderr=output,
         )

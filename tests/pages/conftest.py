@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from invlib import decoding
+from invlib import decoding, pace, runs
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,12 @@ ROOT = Path(__file__).parents[2]
 def _pictures_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """To start a process for each takes longer than most tests. `test_decoding` and the browser's tests do."""
     monkeypatch.setattr(decoding, "_decode_apart", lambda *given: decoding.decode(given[0], "The picture", given[1]))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no page refuses what was slow in an earlier test."""
+    monkeypatch.setattr(runs, "PACE", pace.Pace())
 
 
 @pytest.fixture
