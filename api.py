@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from starlette.datastructures import UploadFile
@@ -25,11 +26,16 @@ from invlib.problems.spec import Problem
 from invlib.runs import Json, Run, Settings
 from pages.ui import live, stage
 
+Result = TypeVar("Result")
+
 WAIT = 30.0
 """For how many seconds a request waits for its run at most, before it is answered with a job to ask for."""
 
 LARGEST = 2_000_000
 """The largest JSON of a run, in bytes. It may hold a mask or a drawing."""
+
+LOOK = 0.05
+"""Seconds after which a request that waits for its run looks at it again."""
 
 FORGET = 300.0
 """Seconds after which a job that nobody asks for is cancelled, and its result forgotten."""
@@ -49,6 +55,9 @@ class Asked:
         return time.monotonic() - self.at < FORGET
 
 
+READERS = anyio.CapacityLimiter(4)
+"""How many requests are read at once, each in a thread. The server needs the other threads for pages."""
+
 ASKED: dict[str, Asked] = {}
 """The jobs of programs, by the names that they are asked for with."""
 
@@ -62,33 +71,29 @@ async def run(request: Request) -> JSONResponse:
             given = form.get("picture")
             name = getattr(given, "filename", None) or "picture"
             picture = None if given is None else await content(given, "picture")
-        known = None if picture is None else await anyio.to_thread.run_sync(images.load_strangers, picture, name)
-        problem, settings = await anyio.to_thread.run_sync(runs.read, parameters, known)
+        known = None if picture is None else await read(images.load_strangers, picture, name)
+        problem, settings = await read(runs.read, parameters, known)
         name = start(problem, settings, live.address(request.headers, request.client and request.client.host) or "")
     except QueueFull as error:
         return refusal(429, str(error))
     except (Refused, ValueError, TypeError, RecursionError) as error:
         return refusal(400, str(error))
-    job = ASKED[name].job
-    assert job is not None
-    await anyio.to_thread.run_sync(job.wait, wait)
-    return answer(name)
+    return await answer(name, ASKED[name], wait)
 
 
 async def job(request: Request) -> JSONResponse:
     """`GET /api/jobs/NAME`: how far a run is, or its result, after at most `wait` seconds. `DELETE` cancels it."""
     name = request.path_params["name"]
     asked = ASKED.get(name)
-    if asked is None or asked.job is None:
+    if asked is None:
         return refusal(404, f"there is no job {name}: its result was forgotten, or it never was")
     asked.at = time.monotonic()
-    if request.method == "DELETE":
+    if request.method == "DELETE" and asked.job is not None:
         asked.job.cancel()
     try:
-        await anyio.to_thread.run_sync(asked.job.wait, seconds(request, 0.0))
+        return await answer(name, asked, seconds(request, 0.0))
     except ValueError as error:
         return refusal(400, str(error))
-    return answer(name)
 
 
 async def describe(request: Request) -> JSONResponse:
@@ -130,10 +135,17 @@ def start(problem: Problem, settings: Settings, visitor: str) -> str:
     return name
 
 
-def answer(name: str) -> JSONResponse:
-    """What is known of a job. What has ended is told with 200, or with 422 if it failed, and the rest with 202."""
-    job = ASKED[name].job
+async def read(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in one of a few threads."""
+    return await anyio.to_thread.run_sync(function, *arguments, limiter=READERS)
+
+
+async def answer(name: str, asked: Asked, wait: float) -> JSONResponse:
+    """What is known of a job when it has ended, or after `wait` seconds: with 200, 422 if it failed, 202 before."""
+    job, end = asked.job, time.monotonic() + wait
     assert job is not None
+    while not job.ended and time.monotonic() < end:
+        await anyio.sleep(LOOK)  # A thread that waited for it would be missed by the pages.
     state = {"job": name, "status": str(job.status), "progress": round(job.progress, 4)}
     if job.status is Status.FAILED:
         return JSONResponse({**state, "error": job.error}, 422)

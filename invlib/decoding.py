@@ -395,7 +395,7 @@ def _scientific(content: bytes, name: str, limits: Limits, readable: bool) -> De
     except ImageError:
         raise
     except Exception:
-        return None
+        return None  # Whatever a damaged file makes tifffile raise: Pillow may still read it, or says that nobody can.
     if values is None:
         if readable:
             return None

@@ -6,7 +6,6 @@ are drawn at random.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class Recipe(Optimisation):
     sigma_min, sigma_max, uniform : the share `uniform` of the noise levels is uniform on [0, `sigma_max`], and the rest
         is log-uniform from `sigma_min` to `sigma_max`, so that training sees low levels, where pictures become sharp,
         as often as high ones. Samples of a prior alone start from noise that drowns everything, for which 1 is too low.
-    told : tell the network what was measured: each group of eight crops has a random measurement of its own.
+    told : tell the network what was measured: each group of four crops has a random measurement of its own.
     strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.
@@ -101,7 +100,7 @@ class Noisy(NamedTuple):
     weight : what the squared error of each crop is multiplied by: (n,).
     measured, sigma : the measured part of the crops and the noise level (n,) in the rest of them, for a network that is
         told them; None for others.
-    exact : the first crop of each group that was measured without noise, the one after its last, and its measurement.
+    exact : the measurement of each group of `GROUP` crops, if it has no noise, else None; empty if no group has one.
     """
 
     y: Tensor
@@ -109,7 +108,7 @@ class Noisy(NamedTuple):
     weight: Tensor
     measured: Tensor | None = None
     sigma: Tensor | None = None
-    exact: tuple[tuple[int, int, LinearOperator], ...] = ()
+    exact: tuple[LinearOperator | None, ...] = ()
 
     def loss(self, net: Callable[..., Tensor]) -> Tensor:
         """The mean of the weighted squared errors of the network's noise estimate."""
@@ -118,10 +117,8 @@ class Noisy(NamedTuple):
         error = estimate - self.noise
         # What was measured exactly is put in place of the estimate, so errors there do not count.
         if self.exact:
-            ends = sorted({0, len(error), *(end for first, last, _ in self.exact for end in (first, last))})
-            operators = {first: operator for first, _, operator in self.exact}
-            pieces = [(operators.get(first), error[first:last]) for first, last in itertools.pairwise(ends)]
-            error = torch.cat([e - operator.project(e) if operator else e for operator, e in pieces])
+            groups = zip(self.exact, error.split(GROUP), strict=True)
+            error = torch.cat([e if operator is None else e - operator.project(e) for operator, e in groups])
         return (self.weight * error.square().mean((1, 2, 3))).mean()
 
 
@@ -176,11 +173,12 @@ def told_noise(
     """
     if operator is None:
         sigma = sigma.flatten()
-        return Noisy(channels_last(x + white), white, 1 / (sigma + 0.02), torch.zeros_like(x), torch.zeros_like(sigma))
+        return Noisy(
+            channels_last(x + white), white, 1 / (sigma + 0.02), torch.zeros_like(x), torch.zeros_like(sigma), (None,)
+        )
     detail = x - x.mean((2, 3), keepdim=True)
     known, unknown = operator.project(torch.cat([white, detail])).chunk(2)
     noise, unknown = white - known, (detail - unknown).square().mean().sqrt()
-    exact = () if level is not None else ((0, len(x), operator),)
     if level is not None:
         s = operator.noise_levels(level).to(x.device)
         own = torch.randn(len(x), *operator.measurement_shape, generator=generator, device=x.device)
@@ -189,8 +187,15 @@ def told_noise(
     noise = torch.where(sigma.isinf(), operator.project(x) - x, noise)
     sigma = sigma.flatten()
     # However much noise there is, exact measurements bound the error.
-    weight = 1 / (torch.minimum(sigma, 4 * unknown) if exact else sigma).add(0.02)
-    return Noisy(channels_last(x + noise), noise, weight, operator.project(x + noise), sigma, exact)
+    weight = 1 / (torch.minimum(sigma, 4 * unknown) if level is None else sigma).add(0.02)
+    return Noisy(
+        channels_last(x + noise),
+        noise,
+        weight,
+        operator.project(x + noise),
+        sigma,
+        (operator if level is None else None,),
+    )
 
 
 def side_by_side(groups: list[Noisy]) -> Noisy:
@@ -198,13 +203,7 @@ def side_by_side(groups: list[Noisy]) -> Noisy:
     y, noise, weight, measured, sigma = (
         torch.cat(parts) for parts in zip(*(group[:5] for group in groups), strict=True)
     )
-    ends = itertools.accumulate(len(group.y) for group in groups)
-    exact = (
-        (end - count, end, operator)
-        for end, group in zip(ends, groups, strict=True)
-        for _, count, operator in group.exact
-    )
-    return Noisy(channels_last(y), noise, weight, measured, sigma, tuple(exact))
+    return Noisy(channels_last(y), noise, weight, measured, sigma, tuple(group.exact[0] for group in groups))
 
 
 def channels_last(x: Tensor) -> Tensor:
