@@ -506,7 +506,7 @@ def summarise(
     samples, mean = last.images, last.images.mean(0)
     found = {
         "evaluations": last.evaluations,
-        "seconds": round(seconds, 2),
+        "seconds": round(seconds, 4),
         **({} if last.skipped is None else {"skipped": last.skipped}),
         **{name: np.round(value, 5).tolist() for name, value in last.found.items()},
         **({"noise_top": recorder.noise_top} if last.noise is not None else {}),

@@ -114,7 +114,7 @@ def bench_restoration(options: argparse.Namespace) -> Result:
         "images": len(done),
         "left_out": left_out,
         "evaluations": sum(run.parameters["evaluations"] for run in done) / len(done),
-        "seconds": round(sum(run.parameters["seconds"] for run in done) / len(done), 2),
+        "seconds": round(sum(run.parameters["seconds"] for run in done) / len(done), 4),
         **(scores.summarise(found) if draws else scores.summarise_estimate(found)),
     }
 

@@ -117,7 +117,7 @@ def run_folder(options: argparse.Namespace, command: str, pose: Pose, outcome: O
         "skipped": skipped,
         "left_out": [f"{path.name} is left out: {failed[path]}" for path in paths if path in failed],
         "evaluations": sum(record["evaluations"] for record in done) / len(done),
-        "seconds": round(sum(record["seconds"] for record in done) / len(done), 2),
+        "seconds": round(sum(record["seconds"] for record in done) / len(done), 4),
         **mean_scores(done),
         "files": [str(out / name) for record in done for name in record["files"]],
         **({"error": errors[0]} if errors else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -243,6 +244,16 @@ def test_convergence_and_robustness(open_page: Callable[..., AppTest], data: Pat
     assert (heat.y, heat.x) == (("0.1", "0.3"), ("0.01", "0.03", "0.1", "0.3", "1"))
     assert heat.z[0][0] == grid[0]["mean"]["psnr"]
     assert heat.z[1][4] is None, "not measured yet"
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0004, 0.02], [3.0, 90.0], [2.0]])
+def test_ticks_lie_around_what_is_shown(values: list[float]) -> None:
+    """Also where a run is so fast that its rounded time is zero."""
+    found = benchmark_plots.ticks(values)
+    if max(values) > 0:
+        assert found[0] <= min(values)
+        assert found[-1] >= max(values)
+        assert all(later / step < 2.6 for step, later in itertools.pairwise(found))
 
 
 def test_figure_1(open_page: Callable[..., AppTest], measure: Measure) -> None:

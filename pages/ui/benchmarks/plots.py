@@ -113,9 +113,8 @@ def costs(rows: Sequence[Row], cost: str, axis: str) -> go.Figure:
 def ticks(values: Iterable[float]) -> list[float]:
     """The numbers of 1, 2, 5, 10, ... that lie around some values."""
     values = list(values)
-    steps = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
-    below = [step for step in steps if step <= min(values)]
-    return [step for step in steps if below[-1] <= step <= 2.5 * max(values)]
+    steps = (digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5))
+    return [step for step in steps if min(values) / 2.5 <= step <= 2.5 * max(values)]
 
 
 def robustness(rows: Sequence[Row]) -> go.Figure:
