@@ -1,14 +1,17 @@
 """Compressive sensing: a picture from a few random sums of all its pixels."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from invlib.problems import linear
+from invlib.jobs import HasProgress
+from invlib.problems import linear, operators
 from invlib.problems.linear import LinearProblem
-from pages.ui import knobs, page, picture, saved, series
+from invlib.problems.spec import ImageShape
+from pages.ui import knobs, live, page, picture, saved, series
 from pages.ui.linear import numbers
 from pages.ui.stage import Request
 
@@ -37,10 +40,20 @@ def ask(board: DeltaGenerator) -> page.Asked:
     with place:
         side = min(saved.EXAMPLES[TASK].side, LONGEST[basis])
         chosen = picture.pick(longest=LONGEST[basis], side=side, names=saved.pictures(TASK))
+    shape: ImageShape = tuple(chosen.image.shape[1:])
+    if basis == "dense" and not operators.is_made(shape, keep):
+        about = "The random weights are being made orthonormal."
+        live.prepare("basis", partial(make_basis, shape, keep), (shape, keep), about)
     problem = linear.pose(TASK, chosen, {"keep": keep, "dense": basis == "dense"})
     words = "Each is a sum of all pixels, with random weights."
     request = Request(problem, knobs.settings(problem), words, "Least squares", (numbers(problem),))
     return request, {"basis": basis, "keep": keep}, True
+
+
+def make_basis(shape: ImageShape, keep: float) -> Generator[HasProgress, None, None]:
+    """Make a dense basis, of which the library keeps the last ones."""
+    yield from ()
+    operators.DenseRows(shape, keep)
 
 
 def sweep(request: Request) -> None:

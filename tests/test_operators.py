@@ -1,8 +1,10 @@
 """Every operator keeps the contract (the columns of M are orthonormal) and measures what it promises."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from invlib.jobs import JobQueue
 from invlib.problems import operators
 from invlib.problems.operators import (
     WAYS,
@@ -30,6 +33,7 @@ from invlib.problems.operators import (
     gaussian_kernel,
     motion_kernel,
 )
+from tests.patience import PATIENCE
 
 Shape = tuple[int, int, int]
 
@@ -605,12 +609,41 @@ def test_dense_rows_refuse_large_images() -> None:
         DenseRows((3, 128, 128), 0.25)
 
 
+@pytest.mark.parametrize("count", [10, 60, 96])
+def test_dense_rows_span_what_a_qr_decomposition_does(count: int) -> None:
+    gaussian = torch.randn(96, count, generator=torch.Generator().manual_seed(0))
+    found, q = operators.orthonormalise(gaussian, rows=40), torch.linalg.qr(gaussian.double()).Q
+    assert torch.allclose(found.T @ found, torch.eye(count), atol=1e-5)
+    assert torch.allclose(found.abs(), q.abs().float(), atol=1e-5)
+
+
 def test_visitors_with_different_bases_do_not_undo_each_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    qr = torch.linalg.qr
-    monkeypatch.setattr("torch.linalg.qr", lambda matrix: made.append(matrix.shape) or qr(matrix))
-    operators._orthonormal_columns.cache_clear()
+    made, orthonormalise = [], operators.orthonormalise
+    monkeypatch.setattr(operators, "orthonormalise", lambda matrix: made.append(matrix.shape) or orthonormalise(matrix))
+    monkeypatch.setattr(operators, "_LAST_BASES", deque(maxlen=2))
     with ThreadPoolExecutor(4) as pool:
         for _ in range(2):
-            list(pool.map(lambda keep: DenseRows((1, 8, 8), keep), [0.25, 0.5, 0.25, 0.5]))
-    assert sorted(made) == [(64, 16), (64, 32)]
+            list(pool.map(lambda keep: DenseRows((1, 9, 9), keep), [0.25, 0.5, 0.25, 0.5]))
+        assert sorted(made) == [(81, 20), (81, 40)]
+        # One that is in use stays, however many come after it.
+        used = DenseRows((1, 9, 9), 0.3)
+        for keep in (0.6, 0.7, 0.8):
+            DenseRows((1, 9, 9), keep)
+    assert DenseRows((1, 9, 9), 0.3).matrix is used.matrix
+    assert len(made) == 6
+    assert operators.is_made((1, 9, 9), 0.3)
+    assert not operators.is_made((1, 9, 9), 0.25)
+
+
+def test_a_basis_lets_others_have_their_turn() -> None:
+    """Two jobs that need the same basis: the one that waits for it gives its turn to the one that makes it."""
+    queue = JobQueue(turn=0.0)
+
+    def work() -> Generator[Any, None, Tensor]:
+        yield from ()
+        return DenseRows((1, 24, 24), 0.4).matrix
+
+    jobs = [queue.submit(str(number), work) for number in range(3)]
+    assert all(job.wait(PATIENCE) for job in jobs)
+    assert jobs[0].result is not None
+    assert all(job.result is jobs[0].result for job in jobs)

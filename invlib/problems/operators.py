@@ -15,14 +15,16 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invlib import runtime
 from invlib.checks import check_batch, check_seed, check_shape
 from invlib.runtime import own_defaults
 
@@ -785,7 +787,7 @@ class StructuredRows(LinearOperator):
 
 
 class DenseRows(LinearOperator):
-    """Random orthonormal rows from the QR decomposition of a Gaussian matrix: the paper's compressive sensing.
+    """A Gaussian matrix whose rows were made orthonormal: the paper's compressive sensing.
 
     The matrix is stored, so use this for small images only. Measurements, parameters and errors are as for
     `StructuredRows`; ValueError too if the matrix would have more than 2²⁷ entries (512 MiB).
@@ -817,23 +819,55 @@ class DenseRows(LinearOperator):
         return (m @ self.matrix.T).unflatten(1, self.image_shape)
 
 
-_BASIS = threading.Lock()
+_MAKING = threading.Lock()
+_LAST_BASES: deque[Tensor] = deque(maxlen=2)
+_BASES: WeakValueDictionary[tuple[int, int, int], Tensor] = WeakValueDictionary()
+"""The bases that are in use somewhere, and the last two that were made: each is made once."""
+
+
+def is_made(image_shape: Sequence[int], keep: float, seed: int = 0) -> bool:
+    """Whether the basis of these `DenseRows` is there already, so that they take no time."""
+    size = math.prod(image_shape)
+    return (size, kept_count(size, keep), seed) in _BASES
 
 
 def orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
     """Orthonormalise the columns of a Gaussian matrix (size, count), which takes seconds.
 
-    The last two results are kept, and who asks for one that is being made waits for it, so that two visitors of the
-    app with different settings do not have theirs made again and again.
+    Whoever asks for a basis that is in use, or is one of the last two, gets the same one, and whoever asks for one that
+    is being made waits for it. So two visitors of the app with different settings do not undo each other's.
     """
-    with _BASIS:
-        return _orthonormal_columns(size, count, seed)
+    # A lock that is waited for without a pause would keep the turn from the work that holds it.
+    while not _MAKING.acquire(timeout=0.05):
+        runtime.pause()
+    try:
+        if (basis := _BASES.get((size, count, seed))) is None:
+            gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(check_seed(seed)))
+            _BASES[size, count, seed] = basis = orthonormalise(gaussian)
+        if not any(basis is last for last in _LAST_BASES):
+            _LAST_BASES.append(basis)
+        return basis
+    finally:
+        _MAKING.release()
 
 
-@lru_cache(maxsize=2)
-def _orthonormal_columns(size: int, count: int, seed: int) -> Tensor:
-    gaussian = torch.randn(size, count, generator=torch.Generator().manual_seed(check_seed(seed)))
-    return torch.linalg.qr(gaussian).Q.contiguous()
+def orthonormalise(matrix: Tensor, rows: int = 256) -> Tensor:
+    """Orthonormalise the columns of a matrix A of full rank: A R⁻¹, where RᵀR = AᵀA is a Cholesky decomposition.
+
+    A QR decomposition gives the same but for signs. This takes no longer, even in float64, which makes up for the
+    square of the condition number, and it pauses between parts of so many rows (see `runtime.pause`).
+    """
+    parts = matrix.split(rows)
+    gram = matrix.new_zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64)
+    for part in parts:
+        gram.addmm_(part.double().T, part.double())
+        runtime.pause()
+    factor = torch.linalg.cholesky(gram, upper=True)
+    columns = torch.empty_like(matrix)
+    for part, solved in zip(parts, columns.split(rows), strict=True):
+        solved.copy_(torch.linalg.solve_triangular(factor, part.double(), upper=True, left=False))
+        runtime.pause()
+    return columns
 
 
 def check_keep(keep: float) -> None:

@@ -16,7 +16,7 @@ from streamlit import runtime as server
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from invlib import engines, runtime
-from invlib.jobs import Job, JobQueue, Refused, Work
+from invlib.jobs import Job, JobQueue, Refused, Status, Work
 from pages.ui import pixels
 
 POLL = timedelta(seconds=0.7)
@@ -105,6 +105,28 @@ def submit(key: str, work: Work[Any, Any], request: Any, seconds: float | None =
     if not wait:
         st.rerun()
     job.wait(PATIENCE)
+
+
+def prepare(key: str, work: Work[Any, Any], request: Any, about: str) -> None:
+    """Do work that the page cannot be drawn without. Until it is done, the page shows `about` and ends here.
+
+    It waits in the queue like a run, beside the session's own. ValueError if it is refused or fails.
+    """
+    submission = last(key)
+    if submission is None or submission.request != request:
+        try:
+            job = queue().submit(f"{session()} {key}", work, alive=presence(), visitor=visitor())
+        except Refused as refusal:
+            raise ValueError(str(refusal)) from None
+        job.wait(PATIENCE)
+        submission = st.session_state[f"submission {key}"] = Submission(job, request)
+    if submission.active:
+        job = submission.job
+        watch(submission, lambda: st.caption(waiting(job) if job.status is Status.WAITING else about))
+        st.stop()
+    del st.session_state[f"submission {key}"]
+    if submission.job.status is not Status.DONE:
+        raise ValueError(submission.job.error or "this was stopped: choose it again")
 
 
 def session() -> str:

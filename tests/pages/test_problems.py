@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from invlib import runs
 from invlib.images import Picture
+from invlib.problems import operators
 from pages.ui import pixels, saved, series
 from pages.ui.components import draw
 from tests.pages.visitor import png, run_to_the_end, submission, text, upload
@@ -35,8 +37,10 @@ CASES = {
 def test_a_run_agrees_with_what_was_measured(
     open_page: Callable[..., AppTest], name: str, task: str, address: dict[str, str]
 ) -> None:
+    basis = operators.DenseRows((3, 32, 40), 0.1)  # The page need not wait for it.
     page = open_page(name, samples="2", evaluations="4", **address)
     upload(page, png(32, 40))
+    assert basis.measurement_shape == (384,)
     assert address.items() <= page.query_params.items()
     run = run_to_the_end(page, task)
     done = run.parameters
@@ -52,6 +56,28 @@ def test_a_run_agrees_with_what_was_measured(
         difference = operator.measure(torch.from_numpy(sample).permute(2, 0, 1)[None] / 255) - measurements
         assert float(difference.square().mean().sqrt()) < 2 / 255, "rounding to 8 bits and clipping aside"
     assert done["mean"]["psnr"] > done["input"]["psnr"]
+
+
+def test_a_dense_basis_is_made_in_the_queue(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it waits for its turn like all other work, while the page says what it waits for."""
+    makers, orthonormalise, may_go_on = [], operators.orthonormalise, threading.Event()
+
+    def slow(matrix: torch.Tensor) -> torch.Tensor:
+        makers.append(threading.current_thread().name)
+        may_go_on.wait(PATIENCE)
+        return orthonormalise(matrix)
+
+    monkeypatch.setattr(operators, "orthonormalise", slow)
+    page = open_page("compressive_sensing", basis="dense", keep="0.02")
+    assert "The random weights are being made orthonormal" in text(page)
+    assert not page.button
+    job = submission(page, "basis").job
+    may_go_on.set()
+    assert job.wait(PATIENCE)
+    page.run()
+    assert not page.exception
+    assert "246 of 12 288 numbers kept" in text(page)
+    assert makers == ["invlib-jobs"]
 
 
 @pytest.mark.parametrize("mode", ["blur", "sharpen"])
