@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from invlib import decoding, images, runs
 from invlib.jobs import Job, QueueFull, Refused, Status
+from invlib.problems.operators import DenseRows
 from invlib.problems.spec import Problem
 from invlib.runs import Json, Run, Settings
 from pages.ui import live, stage
@@ -42,6 +43,9 @@ FORGET = 300.0
 
 KEPT = 16
 """How many results are kept, the last ones: each holds all pictures of its run."""
+
+
+DenseRows.largest = 40_000_000  # What pages make at most: a larger basis takes longer than a request should.
 
 
 class Asked:

@@ -56,6 +56,14 @@ def test_a_run_is_made_again_with_the_same_pixels(address: str) -> None:
     assert answer.parameters["mean"] == run.to_json()["mean"]
 
 
+def test_a_basis_that_takes_a_minute_is_refused(address: str) -> None:
+    picture = examples.picture("camera", side=160)
+    problem = runs.pose("compressive-sensing", picture, {"keep": 0.1})
+    run = runs.finish(runs.solve(problem, runs.settings(problem, "least-squares"))).to_json()
+    with pytest.raises(ServerError, match="more than 40 million entries: use structured rows"):
+        Client(address).run({**run, "knobs": {**run["knobs"], "dense": True}})
+
+
 def test_a_run_that_is_not_waited_for_is_asked_for_and_cancelled(address: str) -> None:
     run, file = quick()
     client = Client(address)

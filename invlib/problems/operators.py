@@ -790,7 +790,11 @@ class DenseRows(LinearOperator):
     """A Gaussian matrix whose rows were made orthonormal: the paper's compressive sensing.
 
     The matrix is stored, so use this for small images only. Measurements, parameters and errors are as for
-    `StructuredRows`; ValueError too if the matrix would have more than 2²⁷ entries (512 MiB).
+    `StructuredRows`; ValueError too if the matrix would have more entries than `largest`.
+
+    Attributes
+    ----------
+    largest : of all instances: 2²⁷ (512 MiB) unless a program sets another number.
 
     >>> rows = DenseRows((1, 8, 8), keep=0.25)
     >>> torch.allclose(rows.matrix.T @ rows.matrix, torch.eye(16), atol=1e-5)
@@ -798,14 +802,16 @@ class DenseRows(LinearOperator):
     """
 
     matrix: Tensor
+    largest: ClassVar[int] = 2**27
 
     def __init__(self, image_shape: Sequence[int], keep: float, seed: int = 0) -> None:
         super().__init__(image_shape)
         size = math.prod(self.image_shape)
         count = kept_count(size, keep)
-        if size * count > 2**27:
+        if size * count > self.largest:
             raise ValueError(
-                f"keep asks for a dense {size}×{count} matrix, more than 2²⁷ entries: use structured rows instead"
+                f"keep asks for a dense {size}×{count} matrix, more than {self.largest / 1e6:.0f} million entries: "
+                "use structured rows instead"
             )
         self.register_buffer("matrix", orthonormal_columns(size, count, seed))
         self.measurement_shape = (count,)
