@@ -44,7 +44,10 @@ async def ready(server: Any) -> AsyncIterator[None]:
 
 
 def warm() -> None:
-    """Import what pages import late, and restore a small picture, which loads the weights of the first page."""
+    """Import what pages import late, and restore small pictures with the weights of the first page.
+
+    The second of them shows how fast this machine is, which the first visitor is told (see `invlib.pace`).
+    """
     import pages.ui
 
     for name in (*LATE, *(found.name for found in pkgutil.walk_packages(pages.ui.__path__, "pages.ui."))):
@@ -54,8 +57,9 @@ def warm() -> None:
     from invlib import engines, examples, runs
 
     Image.init()  # all formats
-    problem = runs.pose("super-resolution", examples.picture("camera", side=32), {"factor": 4})
-    runs.finish(engines.solve(problem, runs.settings(problem)))
+    for side, evaluations in ((32, 2), (128, 4)):
+        problem = runs.pose("super-resolution", examples.picture("coffee", side=side), {"factor": 4})
+        runs.finish(engines.solve(problem, runs.settings(problem, given={"evaluations": evaluations})))
 
 
 app = st.App(APP, lifespan=ready, routes=api.ROUTES)

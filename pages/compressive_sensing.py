@@ -64,7 +64,7 @@ def sweep(request: Request) -> None:
     posed = [partial(linear.pose, TASK, problem.picture, {**problem.knobs, "keep": keep}) for keep in xs]
     about = "How good is one sample when fewer numbers are measured? A run for each fraction, with the settings above."
     series.heading(about)
-    series.Sweep(TASK, "numbers kept", xs).show([(each, one) for each in posed])
+    series.Sweep(TASK, "numbers kept", xs).show(problem, [(each, one) for each in posed])
 
 
 page.show(

@@ -31,7 +31,7 @@ def show(problem: PriorProblem, settings: Settings) -> None:
         "the ascent is faster."
     )
     chart = series.Chart("betas", "Compare", ":material/stacked_line_chart:", about, draw)
-    chart.show([(lambda: problem, at(settings, beta)) for beta in BETAS], (problem, settings))
+    chart.show(problem, [(lambda: problem, at(settings, beta)) for beta in BETAS], (problem, settings))
 
 
 def about(done: Series, request: Request) -> str:

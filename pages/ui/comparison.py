@@ -65,7 +65,7 @@ def show(request: Request, words: str = ABOUT) -> None:
     chart = series.Chart(f"methods of {request.key}", "Compare", ":material/compare:", about, draw)
     pairs = [(lambda: problem, request.compared[name]) for name in chosen]
     ready = not isinstance(problem, StructuredProblem) or problem.ready
-    chart.show(pairs, (request, tuple(chosen)), ready=ready and bool(chosen))
+    chart.show(problem, pairs, (request, tuple(chosen)), ready=ready and bool(chosen))
 
 
 def offered(task: str, *, small: bool = True) -> list[str]:
@@ -118,7 +118,7 @@ def show_sweep(request: Request) -> None:
     methods = (first, *added)
     titles = tuple(title(name) for name in methods)
     sweep = series.Sweep(request.key, axis, xs, titles, INPUT, tick)
-    sweep.show([(partial(at, problem, x), request.compared[name]) for x in xs for name in methods])
+    sweep.show(problem, [(partial(at, problem, x), request.compared[name]) for x in xs for name in methods])
 
 
 def tick(x: float) -> str:

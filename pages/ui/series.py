@@ -11,7 +11,7 @@ import streamlit as st
 
 from invlib import engines
 from invlib.problems.spec import Problem
-from invlib.runs import Run, Series, Settings, solve_all
+from invlib.runs import Run, Series, Settings, seconds_of, solve_all
 from pages.ui import knobs, live, pixels, plots
 from pages.ui.live import Submission
 
@@ -37,18 +37,23 @@ class Chart:
     about: Callable[[Series, Any], str]
     draw: Callable[[Series, Any], None]
 
-    def show(self, pairs: Pairs, request: Any, *, ready: bool = True) -> None:
+    def show(self, problem: Problem, pairs: Pairs, request: Any, *, ready: bool = True) -> None:
         """Show the button, and the drawing if it was pressed.
 
         Parameters
         ----------
+        problem : the one on the page. Those of the runs are as large, so it tells how long they will take.
         pairs : the runs to make.
         request : what `about` and `draw` need to know. The knobs may have changed by then.
         ready : whether there is anything to run.
         """
+        known = [seconds for _, chosen in pairs if (seconds := seconds_of(problem, chosen)) is not None]
+        takes = sum(known) if known and len(known) == len(pairs) else None
         with st.container(width=240):
-            work = partial(solve_all, pairs, engines.solve)
-            live.button(self.key, self.label, self.icon, work, request, widget=f"start {self.key}", ready=ready)
+            work, widget = partial(solve_all, pairs, engines.solve), f"start {self.key}"
+            live.button(self.key, self.label, self.icon, work, request, widget=widget, ready=ready, seconds=takes)
+        if takes is not None:
+            st.caption(f"This takes about {pixels.plural(max(1, round(takes)), 'second')} here.")
         live.follow(self.key, self.look)
         submission = live.last(self.key)
         if submission is not None and submission.request != request:
@@ -110,10 +115,13 @@ class Sweep:
         alt = f"PSNR, {self.names[0]}: {', '.join(values)}"
         st.plotly_chart(figure, key=f"curve of {self.key}", config=plots.CONFIG, alt=alt)
 
-    def show(self, pairs: Pairs) -> None:
-        """Show a button, and the curves as they come. The pairs of all curves at the first value come first."""
+    def show(self, problem: Problem, pairs: Pairs) -> None:
+        """Show a button, and the curves as they come. The pairs of all curves at the first value come first.
+
+        `problem` is the one on the page.
+        """
         chart = Chart(f"sweep {self.key}", "Draw the curve", ":material/show_chart:", self.about, self.draw)
-        chart.show(pairs, None)
+        chart.show(problem, pairs, None)
 
 
 def heading(about: str) -> None:

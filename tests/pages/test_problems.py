@@ -137,6 +137,7 @@ def test_an_object_is_removed_without_scores(open_page: Callable[..., AppTest]) 
 def test_a_sweep_to_its_end(open_page: Callable[..., AppTest]) -> None:
     page = open_page("compressive_sensing", samples="1", evaluations="4")
     upload(page, png(24, 24))
+    assert "This takes about 1 second here." in text(page)
     page.button(key="start sweep compressive-sensing").click().run()
     job = page.session_state["submission sweep compressive-sensing"].job
     assert job.wait(PATIENCE)

@@ -212,7 +212,7 @@ def test_the_same_noise_under_different_betas(open_page: Callable[..., AppTest])
 
 
 def test_a_comparison_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
-    page = open_page("sampling", kind="colour", size="192")
+    page = open_page("sampling", kind="colour", size="128")
     page.button(key="start betas").click().run()
     job = page.session_state["submission betas"].job
     next(button for button in page.button if button.label == "Stop").click().run()
