@@ -75,3 +75,10 @@ def test_the_library_does_not_load_the_app() -> None:
     program += "print({'streamlit', 'plotly', 'pages'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_library_is_imported_when_it_is_used() -> None:
+    program = "import sys, invlib\nprint('torch' in sys.modules)\n"
+    program += "print([name for name in invlib.__all__ if not hasattr(invlib, name)], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert done.stdout.split("\n")[:2] == ["False", "[] True"]
