@@ -119,6 +119,13 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def use_gpu(number: int) -> None:
+    """Make GPU `number`, counted from 0, the one that "cuda" means in this process. ValueError if there is none."""
+    if number >= (gpus := torch.cuda.device_count()):
+        raise ValueError(f"there is no GPU {number}: start at most {gpus} processes, one for each GPU")
+    torch.cuda.set_device(number)
+
+
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the precision in which convolutions are fastest on `device`.
 

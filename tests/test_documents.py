@@ -130,6 +130,8 @@ def test_the_python_of_a_document_runs(name: str) -> None:
 @pytest.mark.parametrize(("name", "command"), [(name, command) for name in RUNNABLE for command in commands(name)])
 def test_every_command_of_a_document_works(name: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *arguments = words = shlex.split(command, comments=True)
+    if program == "torchrun":
+        program, *arguments = words[words.index("-m") + 1 :]
     if program == "make":
         assert re.search(rf"^{arguments[0]}:", read("Makefile"), re.MULTILINE)
     elif program == "invlib":

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    if result is None:  # another process of this training tells it
+        return 0
     status = tell(json.dumps(runs.strict(result), allow_nan=False) if options.json else readable(result))
     if "error" in result:  # after the work, which is not lost
         say(f"error: {result['error']}")

@@ -14,14 +14,14 @@ from invlib.cli.talk import Result, check_out, say
 from invlib.priors import checkpoints
 from invlib.priors.denoisers import ARCHITECTURES
 from invlib.problems.spec import flag
-from invlib.training import denoiser, flow, gan, vae
+from invlib.training import denoiser, flow, gan, processes, vae
 from invlib.training.run import Optimisation, Progress, describe_recipe, trained
 
 Recipe = TypeVar("Recipe", bound=Optimisation)
 
 OPTIMISATION: dict[str, dict[str, Any]] = {
     "steps": {"type": parse_count},
-    "batch": {"type": parse_count, "help": "pictures or crops per step (default %(default)s)"},
+    "batch": {"type": parse_count, "help": "pictures or crops per step, of all processes (default %(default)s)"},
     "learning_rate": {"type": float, "help": "at its peak (default %(default)s)"},
     "warmup": {"type": parse_count, "help": "steps in which the learning rate rises (default %(default)s)"},
     "decay": {"type": int, "help": "steps at the end in which it falls; 0: a cosine over all steps (default)"},
@@ -107,7 +107,7 @@ def read_recipe(options: argparse.Namespace, recipe: type[Recipe]) -> Recipe:
     return recipe(**given)
 
 
-def train_denoiser(options: argparse.Namespace) -> Result:
+def train_denoiser(options: argparse.Namespace) -> Result | None:
     for name in ("blocks", "width"):
         setattr(options, name, (given := getattr(options, name)) and tuple(given))
     recipe = read_recipe(options, denoiser.Recipe)
@@ -124,17 +124,17 @@ def train_denoiser(options: argparse.Namespace) -> Result:
     return finish(options, recipe, steps, sigma=f"0 to {recipe.sigma_max:g}")
 
 
-def train_flow(options: argparse.Namespace) -> Result:
+def train_flow(options: argparse.Namespace) -> Result | None:
     recipe = read_recipe(options, flow.Recipe)
     return finish(options, recipe, flow.train(recipe, options.data, state_file(options)))
 
 
-def train_gan(options: argparse.Namespace) -> Result:
+def train_gan(options: argparse.Namespace) -> Result | None:
     recipe = read_recipe(options, gan.Recipe)
     return finish(options, recipe, gan.train(recipe, options.data, state_file(options)))
 
 
-def train_vae(options: argparse.Namespace) -> Result:
+def train_vae(options: argparse.Namespace) -> Result | None:
     recipe = read_recipe(options, vae.Recipe)
     return finish(options, recipe, vae.train(recipe, options.data, state_file(options)))
 
@@ -149,7 +149,21 @@ def state_file(options: argparse.Namespace) -> Path:
 
 def finish(
     options: argparse.Namespace, recipe: Optimisation, steps: Iterable[Progress], sigma: str | None = None
-) -> Result:
+) -> Result | None:
+    """Train to the end, with the other processes of torchrun if it started some.
+
+    Only the first process writes the checkpoint, whenever the state is saved, and says every 20 steps where the
+    training is. The others return None.
+    """
+    with processes.joined():
+        if processes.rank() == 0:
+            return follow(options, recipe, steps, sigma)
+        for _ in steps:
+            pass
+        return None
+
+
+def follow(options: argparse.Namespace, recipe: Optimisation, steps: Iterable[Progress], sigma: str | None) -> Result:
     """Train to the end, say every 20 steps where the training is, and write the checkpoint whenever it is saved."""
     quality: dict[str, Any] = {}
     for progress in steps:

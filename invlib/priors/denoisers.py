@@ -17,7 +17,7 @@ Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -129,6 +129,11 @@ class BFCNN(Denoiser):
     depth, width, kernel : number of convolutions, channels of the inner ones, side of their kernels.
     folded : build the network without scales, as `fold` returns it.
 
+    Attributes
+    ----------
+    mean_over_processes : averages a tensor over the processes that share each batch of a training, so that standard
+        deviations are those of the whole batch; None for one process.
+
     >>> net = BFCNN(channels=1, depth=4, width=8).eval()
     >>> y = torch.rand(1, 1, 16, 16)
     >>> torch.allclose(net(2 * y), 2 * net(y), atol=1e-6), torch.allclose(net.fold()(y), net(y), atol=1e-6)
@@ -144,6 +149,7 @@ class BFCNN(Denoiser):
         sizes = [channels, *[width] * (depth - 1), channels]
         self.conv_layers = nn.ModuleList(conv(*pair, kernel) for pair in itertools.pairwise(sizes))
         self.folded = folded
+        self.mean_over_processes: Callable[[Tensor], Tensor] | None = None
         if not folded:
             self.gammas = nn.ParameterList(torch.ones(1, width, 1, 1) for _ in range(depth - 2))
             self.running_sd = BufferList(torch.ones(1, width, 1, 1) for _ in range(depth - 2))
@@ -162,9 +168,17 @@ class BFCNN(Denoiser):
         """The factors for the responses of inner layer `index`: (1, width, 1, 1)."""
         sd = self.running_sd[index]
         if self.training:
-            running, sd = sd, (features.float().var((0, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+            running, sd = sd, (self._variance(features.float()) + 1e-5).sqrt()
             running.mul_(0.9).add_(sd.detach(), alpha=0.1)
         return self.gammas[index] / sd
+
+    def _variance(self, features: Tensor) -> Tensor:
+        """The variance of each channel over the batch: (1, width, 1, 1)."""
+        if self.mean_over_processes is None:
+            return features.var((0, 2, 3), keepdim=True, correction=0)
+        variance, mean = torch.var_mean(features, (0, 2, 3), keepdim=True, correction=0)
+        deviation = mean - self.mean_over_processes(mean)
+        return self.mean_over_processes(variance + deviation.square())
 
     @torch.no_grad()
     def set_scales(self, y: Tensor) -> None:

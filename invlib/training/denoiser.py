@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from invlib import runtime
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
 from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask, StructuredRows
+from invlib.training import processes
 from invlib.training.data import Crops, load_training_set
 from invlib.training.measurements import POOL, pooled_operator
 from invlib.training.run import Optimisation, Progress, Training, begin
@@ -109,6 +110,10 @@ class Noisy(NamedTuple):
     measured: Tensor | None = None
     sigma: Tensor | None = None
     exact: tuple[LinearOperator | None, ...] = ()
+
+    def share(self) -> Noisy:
+        """The part that this process works on, in whole groups."""
+        return Noisy(*map(processes.share, self))
 
     def loss(self, net: Callable[..., Tensor]) -> Tensor:
         """The mean of the weighted squared errors of the network's noise estimate."""
@@ -348,9 +353,10 @@ def train(
 
     Raises
     ------
-    ValueError : if the state file belongs to another recipe, or the data cannot be used.
+    ValueError : if the state file belongs to another recipe, the data cannot be used, or the processes that torchrun
+        started cannot share a batch evenly.
     """
-    device = begin(recipe)
+    device = begin(recipe, GROUP if recipe.told else 1)
     pictures, validation, augment = load_training_set(data, recipe.channels)
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
@@ -359,19 +365,21 @@ def train(
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = recipe.build().to(device).eval()
     training = Training(recipe, state_file, save_every, net, average, minutes=minutes)
+    if isinstance(net, BFCNN) and processes.count() > 1:
+        net.mean_over_processes = processes.mean
     forward = torch.compile(net) if compiled else net
     judge = validate_strokes if recipe.strokes else validate
 
     if training.done == training.recipe.steps:
         yield training.progress({}, judge(average, validation, device))
     while training.done < training.recipe.steps:
-        loss = noisy_batch(crops, recipe, training.done).loss(forward)
+        loss = noisy_batch(crops, recipe, training.done).share().loss(forward)
         changed = training.descend(loss, clip=1.0)
         quality = None
         if training.measures(validate_every):
             calibrate(average, crops, recipe)
             quality = judge(average, validation, device)
-        yield training.finish({"loss": loss.item()}, changed, quality)
+        yield training.finish({"loss": loss}, changed, quality)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invlib import runtime
 from invlib.priors.flows import RealNVP, bits_per_dim
+from invlib.training import processes
 from invlib.training.data import SHAPES, Dequantisation, Images, dequantisation_entropy, dequantise, load_images
 from invlib.training.run import Optimisation, Progress, Training, begin
 
@@ -89,10 +90,10 @@ def train(
     if training.done == recipe.steps:
         yield training.progress({}, validate(average, validation, recipe))
     for step in range(training.done, recipe.steps):
-        x = dequantised_batch(images, recipe, step)
+        x = processes.share(dequantised_batch(images, recipe, step))
         with runtime.autocast(device):
             log_prob = flow.log_prob(x)
         loss = mean_bits(log_prob, flow, recipe)
         changed = training.descend(loss, clip=1.0)
         quality = validate(average, validation, recipe) if training.measures(validate_every) else None
-        yield training.finish({"bits per dimension": loss.item()}, changed, quality)
+        yield training.finish({"bits per dimension": loss}, changed, quality)

@@ -93,7 +93,7 @@ def train(recipe: Recipe, data: Path, state_file: Path, *, save_every: float = 1
         with runtime.autocast(device):
             loss = F.softplus(-judge(made)).mean()
         changed = changed and training.descend(loss, clip=10.0)
-        losses = {"generator": loss.item(), "discriminator": judge_loss.item()}
+        losses = {"generator": loss, "discriminator": judge_loss}
         yield training.finish(losses, changed, {} if training.measures(recipe.steps) else None)
 
 

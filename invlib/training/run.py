@@ -1,7 +1,8 @@
 """What all recipes share: the optimisers and their learning rate, an average of the weights, and the state file.
 
 A training is a function of its recipe and its data. Batch `n` depends only on the seed and `n`, and everything else is
-in the state file, so that a training that was stopped goes on where it was.
+in the state file, so that a training that was stopped goes on where it was. Several processes share a training as
+`processes.py` says.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from invlib import runtime
 from invlib.checks import check_seed
+from invlib.training import processes
 from invlib.training.muon import Muon
 
 DECAYING = 0.6
@@ -92,8 +94,12 @@ class Progress:
     saved: bool = False
 
 
-def begin(recipe: Optimisation) -> torch.device:
-    """Set PyTorch up for a training, and return the device that it runs on."""
+def begin(recipe: Optimisation, group: int = 1) -> torch.device:
+    """Set PyTorch up for a training, and return the device that it runs on.
+
+    ValueError is raised if the processes cannot share a batch evenly, in whole groups of `group` images.
+    """
+    processes.check_batch(recipe.batch, group)
     torch.set_flush_denormal(True)  # averages of vanished gradients become denormal, which is slow on a CPU
     torch.manual_seed(check_seed(recipe.seed))
     torch.backends.cudnn.benchmark = True  # every step has tensors of the same shapes
@@ -110,6 +116,11 @@ class Training:
     betas : decays of AdamW.
     minutes : end after this time. The number of steps follows from their speed once the learning rate is to fall.
     others : networks that are trained besides, by their names in the state file.
+
+    Raises
+    ------
+    ValueError : if the state file belongs to another recipe, or several processes see different ones; or if several
+        processes are to train batch normalisation, which needs the whole batch.
     """
 
     def __init__(
@@ -133,6 +144,10 @@ class Training:
         self.done, self.seconds, self.skipped = 0, 0.0, 0
         if state_file.exists():
             self._load()
+        if processes.of_first(self.done) != self.done:
+            raise ValueError(f"{state_file} is not the same for all processes: choose a folder that all of them see")
+        if processes.count() > 1 and any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
+            raise ValueError("batch normalisation needs the whole batch: train this network without torchrun")
         self.started, self.saved = time.monotonic() - self.seconds, self.seconds
         self.first, self.clock = self.seconds, collections.deque[tuple[int, float]](maxlen=50)
 
@@ -141,6 +156,7 @@ class Training:
         network = self.networks[part]
         network.zero_grad()
         loss.backward()
+        processes.average_gradients(network)
         if not nn.utils.clip_grad_norm_(network.parameters(), clip).isfinite():
             return False
         rate = learning_rate(self.done, self.recipe)
@@ -153,21 +169,23 @@ class Training:
         return True
 
     def measures(self, every: int) -> bool:
-        """Whether the step in progress is the last one, or one of those after which the quality is measured."""
-        return self.done + 1 == self.recipe.steps or (self.done + 1) % every == 0
+        """Whether this process measures the quality after the step in progress: `every` so many, and after the last."""
+        return processes.rank() == 0 and (self.done + 1 == self.recipe.steps or (self.done + 1) % every == 0)
 
-    def finish(self, losses: Mapping[str, float], changed: bool, quality: Mapping[str, Any] | None = None) -> Progress:
-        """End a step, and save the state if it is time."""
+    def finish(self, losses: Mapping[str, Tensor], changed: bool, quality: Mapping[str, Any] | None = None) -> Progress:
+        """End a step with these losses, which are scalars, and save the state if it is time."""
+        means = processes.mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
         self.done += 1
         self.skipped += not changed
-        self.seconds = time.monotonic() - self.started
+        self.seconds = processes.of_first(time.monotonic() - self.started)
         if self.minutes and self.recipe.steps == UNKNOWN:
             self._plan(60 * self.minutes)
         due = self.done == self.recipe.steps or self.seconds - self.saved > self.save_every
         if due:
-            self._save()
+            if processes.rank() == 0:
+                self._save()
             self.saved = self.seconds
-        return replace(self.progress(losses, quality), saved=due)
+        return replace(self.progress(dict(zip(losses, means, strict=True)), quality), saved=due)
 
     def _plan(self, total: float) -> None:
         """Choose the number of steps of a run of `total` seconds, as soon as its learning rate is to fall."""

@@ -97,4 +97,4 @@ def train(
             loss = net.bound(x, noise).mean()
         changed = training.descend(loss, clip=100.0)
         quality = validate(average, validation) if training.measures(validate_every) else None
-        yield training.finish({"nats": loss.item()}, changed, quality)
+        yield training.finish({"nats": loss}, changed, quality)

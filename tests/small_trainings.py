@@ -1,0 +1,55 @@
+"""Runs commands of `invlib` with small networks in float32, and keeps the losses of every step.
+
+test_torchrun.py calls it, and starts it in two processes: `torchrun -m tests.small_trainings COMMANDS.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from invlib import runtime
+from invlib.cli import main, train
+from invlib.priors.denoisers import ARCHITECTURES, BFCNN
+from invlib.training import denoiser, flow, processes
+from invlib.training.run import Progress
+
+
+def run(commands: Iterable[list[str]]) -> list[list[float]]:
+    """Run commands that train, and return the losses of each."""
+    finish, losses = train.finish, list[list[float]]()
+
+    def recorded(steps: Iterable[Progress]) -> Iterator[Progress]:
+        losses.append([])
+        for progress in steps:
+            losses[-1].extend(progress.losses.values())
+            yield progress
+
+    def finish_recorded(options: Any, recipe: Any, steps: Iterable[Progress], **others: Any) -> Any:
+        return finish(options, recipe, recorded(steps), **others)
+
+    small = {**ARCHITECTURES, "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options)}
+    with (
+        processes.joined(),
+        mock.patch.object(train, "finish", finish_recorded),
+        mock.patch.object(denoiser, "ARCHITECTURES", small),
+        mock.patch.dict(flow.WIDTHS, mnist=(16, 16)),
+        # In bfloat16, the gradients of a half of the batch are rounded otherwise than those of the whole.
+        mock.patch.object(runtime, "fast_dtype", return_value=torch.float32),
+    ):
+        for command in commands:
+            assert main(command) == 0
+    return losses
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    found = run(json.loads(file.read_text(encoding="utf-8")))
+    file.with_name(f"losses-{os.environ['RANK']}.json").write_text(json.dumps(found), encoding="utf-8")
