@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Protocol
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
 
 from invlib import runs
 from invlib.problems.spec import Problem
@@ -25,6 +26,9 @@ WORKERS = "INVLIB_WORKERS"
 
 TURN = 0.5
 """Seconds for which a run has this process's device for itself."""
+
+State = TypeVar("State")
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -42,6 +46,15 @@ class Engine(Protocol):
     def solve(self, problem: Problem, settings: Settings) -> Solving:
         """What `runs.solve` does. States may be passed over, or come again."""
 
+    def work(
+        self, function: Callable[..., Generator[State, None, Result]], *arguments: Any
+    ) -> Generator[State | None, None, Result]:
+        """Call a function on a worker that does nothing else, and return what it returns.
+
+        States may be passed over, or come again, and are None before the first. The function must belong to a module,
+        and its arguments, states and result must be such that they can be pickled. Its work may be started twice.
+        """
+
 
 class Here:
     """Works out runs in this process."""
@@ -50,6 +63,11 @@ class Here:
 
     def solve(self, problem: Problem, settings: Settings) -> Solving:
         return runs.solve(problem, settings)
+
+    def work(
+        self, function: Callable[..., Generator[State, None, Result]], *arguments: Any
+    ) -> Generator[State | None, None, Result]:
+        return (yield from function(*arguments))
 
 
 _engines: dict[str, Engine] = {}

@@ -1,7 +1,8 @@
 """Runs on a Ray cluster: an actor for each device, each with a queue of its own in which its runs take turns.
 
-What crosses to an actor is the JSON of a run and its picture; what comes back is `runs.Forming` and `runs.Run`. They
-are pickled here, because arrays that Ray itself passes on would hold its shared memory for as long as they live.
+What crosses to an actor is a function of the library and its arguments, for instance the JSON of a run and its picture;
+what comes back is its states and its result, for instance `runs.Forming` and `runs.Run`. They are pickled here, because
+arrays that Ray itself passes on would hold its shared memory for as long as they live.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 # Before Ray is imported, which would report to its makers, and wait for minutes for a cluster that is gone.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from invlib import runs, runtime
 from invlib.images import Picture
 from invlib.jobs import Job, JobQueue
 from invlib.pace import PACE
 from invlib.problems.spec import Problem
-from invlib.runs import Forming, Json, Run, Settings, Solving
+from invlib.runs import Forming, Json, Settings, Solving
 
 logger = logging.getLogger(__name__)
+
+State = TypeVar("State")
+Result = TypeVar("Result")
 
 LOOK = 0.1
 """Seconds after which a run is looked at again."""
@@ -46,12 +50,19 @@ STORE = 128 * 2**20
 
 
 class Worker:
-    """What an actor does. Every method returns soon; the work is done in the threads of a `JobQueue`."""
+    """What an actor does. Every method returns soon; the work is done in the threads of a `JobQueue`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    folder : where paths start that do not start at the root, if this machine has it.
+    """
+
+    def __init__(self, folder: str = ".") -> None:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
         runtime.set_threads()
         self.queue = JobQueue(capacity=1000, grace=0)
-        self.jobs: dict[str, Job[Forming, Run]] = {}
+        self.jobs: dict[str, Job[Any, Any]] = {}
         self.looked: dict[str, float] = {}
 
     def started(self) -> int:
@@ -63,21 +74,21 @@ class Worker:
         return time.monotonic() - self.looked.get(name, 0.0) < SILENCE
 
     def begin(self, name: str, content: bytes) -> None:
-        """Start the pickled run and picture, under a name that nobody else uses."""
+        """Start the pickled function and arguments, under a name that nobody else uses."""
         for gone in [each for each in list(self.jobs) if not self.watched(each)]:
             self.cancel(gone)
         self.looked[name] = time.monotonic()
-        self.jobs[name] = self.queue.submit(
-            name, partial(solve_read, *pickle.loads(content)), lambda: self.watched(name)
-        )
+        function, arguments = pickle.loads(content)
+        self.jobs[name] = self.queue.submit(name, partial(function, *arguments), lambda: self.watched(name))
 
     def look(self, name: str) -> bytes:
         """The last state of a run, its result, why it failed, and whether it has ended: pickled. It waits a little."""
         self.looked[name], job = time.monotonic(), self.jobs[name]
         ended = job.wait(LOOK)
-        state = job.latest or Forming()
-        images = None if state.images is None else state.images.cpu()
-        return pickle.dumps((replace(state, images=images), job.result, job.error, ended))
+        state = job.latest
+        if isinstance(state, Forming) and state.images is not None:
+            state = replace(state, images=state.images.cpu())
+        return pickle.dumps((state, job.result, job.error, ended))
 
     def cancel(self, name: str) -> None:
         """Stop a run in the middle of a step, if it has not ended, and forget it."""
@@ -138,9 +149,10 @@ class RayEngine:
                 start_in_lasting_thread(
                     partial(ray.init, "local", **most, include_dashboard=False, log_to_driver=False)
                 )
-        except ConnectionError as error:
+        except (ConnectionError, RayError) as error:  # the latter for want of a token
             raise ValueError(
-                f"there is no Ray cluster at {self._address}: start one with `ray start --head`"
+                f"there is no Ray cluster at {self._address}: start one with `ray start --head` or, if it has a token, "
+                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
             ) from error
         ray._private.worker._worker_logs_enabled = False  # else standard output, too, says that an actor was lost
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -154,38 +166,70 @@ class RayEngine:
 
     def solve(self, problem: Problem, settings: Settings) -> Solving:
         """What `runs.solve` does. If the actor is lost, the run starts again on another one, once."""
-        content = pickle.dumps((problem.parameters | settings.parameters, problem.picture))
-        yield Forming()
-        for again in (True, False):
-            seat = self._take()
-            try:
-                run = yield from follow(seat.actor, content)
-                break
-            except (ValueError, RayTaskError):
-                raise
-            except Exception as error:  # of an actor or, in no class of its own, of a cluster that is gone
-                self._replace(seat)
-                if not again:
-                    raise ValueError("two workers were lost in the middle of this run: try again") from error
-            finally:
-                seat.load -= 1
+        state = Forming()
+        yield state
+        arguments = problem.parameters | settings.parameters, problem.picture
+        run = yield from self._work(solve_read, arguments, state, self._take)
         if settings.prior is not None and runs.forecast(problem, settings):
             done = run.parameters
             PACE.learn(settings.prior, done["evaluations"], runs.pixels_of(problem, settings), done["seconds"])
         return run
 
+    def work(
+        self, function: Callable[..., Generator[State, None, Result]], *arguments: Any
+    ) -> Generator[State | None, None, Result]:
+        """See `engines.Engine`. If the actor is lost, the work starts again on another one, once."""
+        return (yield from self._work(function, arguments, None, self._take_free))
+
+    def _work(
+        self,
+        function: Callable[..., Generator[Any, None, Result]],
+        arguments: tuple[Any, ...],
+        state: State,
+        take: Callable[[], Seat | None],
+    ) -> Generator[State, None, Result]:
+        """Call a function on the actor that `take` gives. It yields `state` before there is another one."""
+        content, lost = pickle.dumps((function, arguments)), 0
+        while True:
+            while (seat := take()) is None:
+                yield state
+                time.sleep(LOOK)
+            try:
+                return (yield from follow(seat.actor, content, state))
+            except (ValueError, RayTaskError):
+                raise
+            except Exception as error:  # of an actor or, in no class of its own, of a cluster that is gone
+                self._replace(seat)
+                lost += 1
+                if lost == 2:
+                    raise ValueError("two workers were lost in the middle of this run: try again") from error
+            finally:
+                seat.load -= 1
+
     def _seat(self) -> Seat:
-        actor = self._made.remote()
+        actor = self._made.remote(os.getcwd())
         return Seat(actor, actor.started.remote())
 
     def _take(self) -> Seat:
         """The seat with the fewest runs, of those whose actors have started if there are any."""
         with self._lock:
-            if not ray.is_initialized():
-                self._connect()
+            self._reconnect()
             seat = min(self.seats, key=lambda seat: (not seat.ready, seat.load))
             seat.load += 1
         return seat
+
+    def _take_free(self) -> Seat | None:
+        """A seat without a run whose actor has started; None if there is none."""
+        with self._lock:
+            self._reconnect()
+            seat = next((seat for seat in self.seats if not seat.load and seat.ready), None)
+            if seat is not None:
+                seat.load += 1
+        return seat
+
+    def _reconnect(self) -> None:
+        if not ray.is_initialized():
+            self._connect()
 
     def _replace(self, seat: Seat) -> None:
         """Put a new actor in the place of one that was lost."""
@@ -210,16 +254,20 @@ def start_in_lasting_thread(start: Callable[[], Any]) -> None:
     started.result()
 
 
-def follow(actor: Any, content: bytes) -> Generator[Forming, None, Run]:
-    """Start a run on an actor, and look at it again and again. It is cancelled if the iteration is stopped."""
-    name, state = secrets.token_hex(8), Forming()
+def follow(actor: Any, content: bytes, state: Any) -> Generator[Any, None, Any]:
+    """Start a run on an actor, and look at it again and again. It is cancelled if the iteration is stopped.
+
+    It yields `state` before there is another one.
+    """
+    name = secrets.token_hex(8)
     answer = actor.begin.remote(name, content)
     try:
         while True:
             while not ray.wait([answer], timeout=LOOK)[0]:
                 yield state
             if (found := ray.get(answer)) is not None:
-                state, run, error, ended = pickle.loads(found)
+                latest, run, error, ended = pickle.loads(found)
+                state = state if latest is None else latest
                 yield state
                 if run is not None:
                     return run

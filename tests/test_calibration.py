@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -88,6 +89,11 @@ def solved(samples=4, knobs={"factor": 4}, noise=None, truth=True, **given):  # 
     picture = Picture("a cat", examples.example("chelsea", side=16), "a cat")
     problem = linear.pose("super-resolution", picture, knobs, noise_level=noise, simulated=truth)
     return runs.finish(runs.solve(problem, runs.settings(problem, given=given, samples=samples))).parameters
+
+
+def test_cells_can_be_sent_to_a_worker(data):
+    cells = calibration.plan_calibration(Options(data, training=data / "training")).cells
+    assert [pickle.loads(pickle.dumps(cell)).key for cell in cells] == [cell.key for cell in cells]
 
 
 def test_a_band_is_fitted_to_held_out_pictures_and_tested_on_others(data):

@@ -19,6 +19,7 @@ from invlib import engines, examples, images, runs
 from invlib.cli import main
 from invlib.jobs import JobQueue, Status
 from invlib.problems import linear
+from invlib.runs import Forming
 from tests.patience import PATIENCE
 from tests.small_priors import use_small_priors
 
@@ -79,6 +80,12 @@ class Disturbed:
     def solve(self, problem, settings):
         steps = self.engine.solve(problem, settings)
         yield next(steps)
+        return (yield from self.disturbed(steps))
+
+    def work(self, function, *arguments):
+        return self.disturbed(self.engine.work(function, *arguments))
+
+    def disturbed(self, steps):
         yield next(steps)
         self.begun += 1
         self.disturb(self.begun)
@@ -112,6 +119,73 @@ def test_a_folder_on_two_workers_is_right_though_one_is_killed(engine, tmp_path,
         assert Path(here).read_bytes() == Path(there).read_bytes()
 
 
+def test_rows_on_two_workers_are_right_though_one_is_killed(engine, tmp_path, monkeypatch, capsys):
+    images.save_image(examples.example("coffee", side=26), tmp_path / "set5" / "coffee.png")
+    images.save_image(examples.example("chelsea", side=26), tmp_path / "set14" / "chelsea.png")
+    arguments = ["bench", "table1", "--data", str(tmp_path), "--methods", "least-squares,tv,fast", "--samples", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "here"), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["rows"]
+
+    disturbed = Disturbed(engine, lambda begun: kill(engine, busy(engine)) if begun == 2 else None)
+    monkeypatch.setattr(engines, "engine", lambda: disturbed)
+    before = list(engine.seats)
+    assert main([*arguments, "--out", str(tmp_path / "there"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [measured(row) for row in found] == [measured(row) for row in expected]
+    assert len(found) == disturbed.begun > 4
+    assert sum(seat in before for seat in engine.seats) == 1, "one was replaced"
+    assert all(seat.load == 0 for seat in engine.seats)
+    lines = [json.loads(line) for line in (tmp_path / "there").read_text().splitlines()]
+    assert sorted(lines, key=lambda row: row["id"]) == sorted(found, key=lambda row: row["id"])
+
+    assert main([*arguments, "--out", str(tmp_path / "there"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == found
+    assert disturbed.begun == len(found), "nothing was measured again"
+
+
+def measured(row):
+    """A row without what differs from one time to another."""
+    return {name: value for name, value in row.items() if name not in ("seconds", "date", "machine", "version")}
+
+
+def test_rows_of_structured_noise_are_the_same_on_two_workers(engine, monkeypatch, capsys):
+    arguments = ["bench", "structured-noise", "--task", "sinusoidal", "--examples", "cat,coffee", "--methods", "map,tv"]
+    arguments += ["--steps", "3,4", "--json"]
+    assert main(arguments) == 0
+    expected = json.loads(capsys.readouterr().out)["rows"]
+    monkeypatch.setattr(engines, "engine", lambda: engine)
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [measured(row) for row in found] == [measured(row) for row in expected]
+    assert len(found) > 2
+
+
+def test_what_goes_wrong_in_a_cell_is_said(engine, tmp_path, monkeypatch, capsys):
+    images.save_image(examples.example("coffee", side=26), tmp_path / "set5" / "coffee.png")
+    monkeypatch.setattr(engines, "engine", lambda: engine)
+    before = list(engine.seats)
+    arguments = ["bench", "table1", "--data", str(tmp_path), "--methods", "fast", "--prior", "bf-unet-gray"]
+    assert main([*arguments, "--out", str(tmp_path / "rows")]) == 2
+    assert "compared in 3: choose another prior" in capsys.readouterr().err
+    assert engine.seats == before
+    assert all(seat.load == 0 for seat in engine.seats)
+
+
+def test_work_waits_for_a_worker_that_does_nothing_else(engine):
+    seats = [engine._take(), engine._take()]
+    steps = engine.work(count_to, 3)
+    assert [next(steps) for _ in range(3)] == [None] * 3
+    for seat in seats:
+        seat.load -= 1
+    assert runs.finish(steps) == 3
+
+
+def count_to(count):
+    for _ in range(count):
+        yield Forming()
+    return count
+
+
 def test_a_job_finishes_though_its_worker_is_killed(engine):
     problem, settings = posed(evaluations=40)
     disturbed = Disturbed(engine, lambda _: kill(engine, busy(engine)))
@@ -130,9 +204,9 @@ def test_a_run_whose_workers_are_killed_twice_says_so(engine, monkeypatch):
     steps = engine.solve(problem, settings)
     follow = importlib.import_module("invlib.ray_engine").follow
 
-    def lost(actor, content):
+    def lost(actor, content, state):
         kill(engine, busy(engine))
-        return (yield from follow(actor, content))
+        return (yield from follow(actor, content, state))
 
     monkeypatch.setattr("invlib.ray_engine.follow", lost)
     with pytest.raises(ValueError, match="two workers were lost"):
@@ -150,11 +224,12 @@ def test_what_goes_wrong_on_a_worker_is_said_and_not_tried_again(engine):
 
 def test_a_cancelled_job_stops_on_its_worker():
     pytest.importorskip("ray")
-    from invlib.ray_engine import Worker
+    from invlib.ray_engine import Worker, solve_read
 
     problem, settings = posed(evaluations=10**5, method="paper")
     worker = Worker()
-    worker.begin("a", pickle.dumps((problem.parameters | settings.parameters, problem.picture)))
+    content = solve_read, (problem.parameters | settings.parameters, problem.picture)
+    worker.begin("a", pickle.dumps(content))
     _, result, error, ended = pickle.loads(worker.look("a"))
     assert (result, error, ended) == (None, None, False)
     job = worker.jobs["a"]

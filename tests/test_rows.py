@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from invlib.experiments.rows import Cell, circumstances, read, run
+from invlib.engines import Here
+from invlib.experiments.rows import Cell, bare_row, circumstances, measured, read, run, spread
 
 
 class Bench:
@@ -61,6 +62,47 @@ def test_a_run_that_was_stopped_goes_on_and_measures_nothing_twice(tmp_path):
     done = Bench(4)
     assert list(run(done.cells, path)) == rows
     assert done.measured == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_measure_what_is_not_there_and_begin_it_in_order(tmp_path, workers):
+    engine, path, told = Here(), tmp_path / "new" / "rows.jsonl", []
+    engine.workers = workers
+    list(run(Bench(2).cells, path))
+    bench = Bench(5)
+    found = list(spread(bench.cells, path, engine, lambda number, step: told.append(number)))
+    assert [number for number, _ in found] == [1, 2, 3, 4, 5]
+    assert bench.measured == [2, 3, 4]
+    assert told == [3, 4, 5]
+    assert read(path) == [row for _, row in found]
+    assert found[-1][1].keys() == {"experiment", "number", "id", "psnr", *circumstances()}
+
+    bench = Bench(1)
+    assert list(spread(bench.cells, None, engine)) == [(1, {"experiment": "test", "number": 0, "psnr": 0.5})]
+
+
+def test_when_a_cell_fails_on_a_worker_what_was_measured_is_kept_and_the_others_are_given_up(tmp_path):
+    engine, path = Here(), tmp_path / "rows.jsonl"
+    engine.workers = 2
+    with pytest.raises(KeyboardInterrupt):
+        list(spread(Bench(4, broken=1).cells, path, engine))
+    assert [row["number"] for row in read(path)] == [0]
+
+
+def test_a_worker_says_at_which_step_a_cell_is():
+    steps = measured(Bench(1).cells[0], bare_row)
+    step = next(steps)
+    assert (step.about, step.number) == ("", 0)
+    list(steps)
+    assert (step.about, step.number) == ("numbers", 2)
+
+
+def test_a_worker_refuses_a_prior_whose_file_is_another_one():
+    bench = Bench(1)
+    key = {**bench.cells[0].key, "prior": "bf-unet-gray", "sha256": "0" * 64}
+    with pytest.raises(ValueError, match="file of bf-unet-gray is another one"):
+        list(measured(Cell(key, bench.cells[0].measure), bare_row))
+    assert bench.measured == []
 
 
 def test_another_key_is_another_row(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from invlib import examples, images, restore
+from invlib import engines, examples, images, restore
 from invlib.cli import main
 from invlib.experiments import figures
 from invlib.experiments.figures import EXPERIMENTS
@@ -200,6 +201,12 @@ def test_an_experiment_ends_in_one_object_and_a_file_of_rows(capsys, data, tmp_p
     )
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_cells_can_be_sent_to_a_worker(data, name):
+    cells = EXPERIMENTS[name](Options(data)).cells
+    assert [pickle.loads(pickle.dumps(cell)).key for cell in cells] == [cell.key for cell in cells]
+
+
 def test_every_experiment_is_tested():
     assert EXPERIMENTS.keys() == {*ROWS, "speed", "calibration"}
 
@@ -221,7 +228,8 @@ def test_figure_1_follows_the_prediction(capsys, tmp_path, monkeypatch):
     assert sum(rows[0]["iterations"]) < sum(rows[2]["iterations"]), "more noise takes longer"
 
 
-def test_speed_compares_in_one_row(capsys, data, tmp_path):
+def test_speed_compares_in_one_row(capsys, data, tmp_path, monkeypatch):
+    monkeypatch.setenv(engines.ENGINE, "an engine that there is not, so that nothing may ask for it")
     assert main(["bench", "speed", "--data", str(data), "--out", str(tmp_path / "rows"), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert json.loads((tmp_path / "rows").read_text()) == row

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from invlib import images, runs, scores
+from invlib import engines, images, runs, scores
 from invlib.cli import remove_noise, restore
 from invlib.cli.options import Commands, add, add_group, add_knobs, every, given, load_picture, parse_count, parse_seed
 from invlib.cli.talk import (
@@ -29,7 +31,7 @@ from invlib.examples import SUBJECTS, subject
 from invlib.experiments import rows as results
 from invlib.experiments.denoising import average, denoising
 from invlib.experiments.figures import EXPERIMENTS
-from invlib.experiments.rows import Options
+from invlib.experiments.rows import Cell, Options, Row, Step, Watch
 from invlib.experiments.structured_noise import load_truths, structured_noise
 from invlib.experiments.tables import TABLES
 from invlib.priors import checkpoints
@@ -164,8 +166,7 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
         about = {"experiment": "structured-noise", "set": pictures, "pictures": names}
     for sentence in left_out:
         say(sentence)
-    rows = []
-    for cell in structured_noise(
+    cells = structured_noise(
         options.task,
         truths,
         methods,
@@ -176,13 +177,18 @@ def bench_structured_noise(options: argparse.Namespace) -> Result:
         batch=options.batch,
         samples=options.samples,
         about=about,
-    ):
-        if options.out is None:
-            rows.append(cell.key | cell.measure(show_steps))
-        else:
-            rows += results.run([cell], options.out, show_steps)
-        say(readable_row(rows[-1]))
-    return {"task": options.task, "images": len(truths), "left_out": left_out, "seed": options.seed, "rows": rows}
+    )
+    rows: dict[int, Result] = {}
+    for number, row in measure_cells(cells, options.out, show_steps):
+        rows[number] = row
+        say(readable_row(row))
+    return {
+        "task": options.task,
+        "images": len(truths),
+        "left_out": left_out,
+        "seed": options.seed,
+        "rows": in_order(rows),
+    }
 
 
 def bench_experiment(options: argparse.Namespace) -> Result:
@@ -191,17 +197,60 @@ def bench_experiment(options: argparse.Namespace) -> Result:
     for sentence in plan.left_out:
         say(sentence)
     check_out(options.out)
-    rows: list[Result] = []
-    done = {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out, "rows": rows}
-    for number, cell in enumerate(plan.cells, start=1):
-        say(f"row {number} of {len(plan.cells)}: {readable_key(cell.key)}")
-        try:
-            rows += results.run([cell], options.out, show_count)
-        except results.NotKept as error:
-            rows.append(error.row)
-            return {**done, "error": str(error)}
-        say(readable_row(rows[-1]))
-    return done
+
+    def said(cells: Iterable[Cell]) -> Iterator[Cell]:
+        for number, cell in enumerate(cells, start=1):
+            say(f"row {number} of {len(plan.cells)}: {readable_key(cell.key)}")
+            yield cell
+
+    rows: dict[int, Result] = {}
+    done = {"experiment": options.experiment, "file": str(options.out), "left_out": plan.left_out}
+    try:
+        for number, row in measure_cells(said(plan.cells), options.out, show_count, timed=plan.timed):
+            rows[number] = row
+            say(readable_row(row))
+    except results.NotKept as error:
+        return {**done, "rows": [*in_order(rows), error.row], "error": str(error)}
+    return {**done, "rows": in_order(rows)}
+
+
+def measure_cells(
+    cells: Iterable[Cell], out: Path | None, watch: Watch, *, timed: bool = False
+) -> Iterator[tuple[int, Row]]:
+    """Measure cells where the environment says, and give their numbers and rows as they come.
+
+    Parameters
+    ----------
+    cells : each is taken when it is its turn.
+    out : the file that keeps the rows; None for none.
+    watch : of what is measured in this process. Elsewhere, every second is said at which step a cell is.
+    timed : see `rows.Plan`. Such cells are measured in this process, one after another.
+    """
+    if not timed and not isinstance(engine := engines.engine(), engines.Here):
+        yield from results.spread(cells, out, engine, say_every_second())
+        return
+    for number, cell in enumerate(cells, start=1):
+        if out is None:
+            yield number, results.bare_row(cell, watch)
+        else:
+            yield from ((number, row) for row in results.run([cell], out, watch))
+
+
+def say_every_second() -> Callable[[int, Step], None]:
+    """Make a function that says, every second for each cell, at which step it is."""
+    said: dict[int, float] = defaultdict(time.monotonic)
+
+    def tell(number: int, step: Step) -> None:
+        if time.monotonic() - said[number] > 1 and step.number:
+            said[number] = time.monotonic()
+            say(f"row {number}: {step.about}  step {step.number}")
+
+    return tell
+
+
+def in_order(rows: Mapping[int, Row]) -> list[Row]:
+    """Rows by their numbers."""
+    return [rows[number] for number in sorted(rows)]
 
 
 EXPERIMENT_OPTIONS = ("data", "prior", "samples", "images", "baseline_images", "methods", "training")

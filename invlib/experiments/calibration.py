@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def plan_calibration(options: Options) -> Plan:
         if load_prior(prior, Denoiser).channels != channels:
             left_out.append(f"{prior} is for other colours than pictures of {channels} channels, which are left out")
             continue
-        held_out = [image[None] / 255 for image in load_training_set(options.training, channels)[1]][: options.images]
+        training = load_training_set(options.training, channels)[1][: options.images]
+        held_out = [middle(image[None], SIDE) / 255 for image in training]
         for task, knobs in PROBLEMS:
             ours = [case for case in cases if (case.task, case.knobs, case.channels) == (task, knobs, channels)]
             cells.append(cell(ours, held_out, prior, count, options))
@@ -97,23 +99,32 @@ def cell(cases: Sequence[Case], held_out: Sequence[Tensor], prior: str, count: i
         "pictures": {name: [path.stem for path in chosen] for name, chosen in paths.items()},
     }
 
-    def measure(watch: Watch) -> Row:
-        started = time.perf_counter()
-        answers = partial(solve, cases[0], settings, watch)
-        fitted = list(answers(Picture(f"held out {n}", middle(x, SIDE), "") for n, x in enumerate(held_out, start=1)))
-        right = [expected_half_width(n, scores.LEVEL, settings.antithetic) for n in range(2, count + 1)]
-        widths = [half_width(deviations(samples[:n], x) for samples, x in fitted) for n in range(2, count + 1)]
-        factors = {str(n): round(w / r, 4) for n, (w, r) in enumerate(zip(widths, right, strict=True), start=2)}
-        sets = {
-            case.pictures: {
-                "crop": case.crop,
-                **honesty(list(answers(pictures(case, paths[case.pictures]))), widths[-1], settings.antithetic),
-            }
-            for case in cases
-        }
-        return {"factors": factors, "sets": sets, "seconds": round(time.perf_counter() - started, 2)}
+    return Cell(key, partial(measure, cases, held_out, paths, settings))
 
-    return Cell(key, measure)
+
+def measure(
+    cases: Sequence[Case],
+    held_out: Sequence[Tensor],
+    paths: Mapping[str, Sequence[Path]],
+    settings: Settings,
+    watch: Watch,
+) -> Row:
+    """The measured part of a row; see `plan_calibration`."""
+    started = time.perf_counter()
+    answers = partial(solve, cases[0], settings, watch)
+    fitted = list(answers(Picture(f"held out {n}", x, "") for n, x in enumerate(held_out, start=1)))
+    counts = range(2, settings.samples + 1)
+    right = [expected_half_width(n, scores.LEVEL, settings.antithetic) for n in counts]
+    widths = [half_width(deviations(samples[:n], x) for samples, x in fitted) for n in counts]
+    factors = {str(n): round(w / r, 4) for n, (w, r) in enumerate(zip(widths, right, strict=True), start=2)}
+    sets = {
+        case.pictures: {
+            "crop": case.crop,
+            **honesty(list(answers(pictures(case, paths[case.pictures]))), widths[-1], settings.antithetic),
+        }
+        for case in cases
+    }
+    return {"factors": factors, "sets": sets, "seconds": round(time.perf_counter() - started, 2)}
 
 
 def solve(case: Case, settings: Settings, watch: Watch, truths: Iterable[Picture]) -> Iterator[tuple[Tensor, Tensor]]:

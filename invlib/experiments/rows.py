@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from invlib import runtime
+from invlib.engines import Engine
 from invlib.images import ImageError, list_images, load_image
 from invlib.priors import checkpoints
 from invlib.runs import Run, Solving, strict
@@ -78,7 +79,7 @@ class Cell:
     Attributes
     ----------
     key : what it is of: a JSON object whose first key is "experiment". Another key is another row.
-    measure : measures the rest of the row.
+    measure : measures the rest of the row. Only a function of a module, or a `partial` of one, can be sent to a worker.
     """
 
     key: Row
@@ -92,13 +93,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment: its cells, and sentences about those that cannot be measured here."""
+    """An experiment.
+
+    Attributes
+    ----------
+    cells : its rows, before they are measured.
+    left_out : sentences about those that cannot be measured here.
+    timed : whether its point is how long things take, so that nothing else may run beside it.
+    """
 
     cells: list[Cell]
     left_out: list[str] = field(default_factory=list)
+    timed: bool = False
 
 
-def run(cells: Sequence[Cell], path: Path, watch: Watch = unwatched) -> Iterator[Row]:
+def run(cells: Iterable[Cell], path: Path, watch: Watch = unwatched) -> Iterator[Row]:
     """Measure the cells that a file lacks, and add each to it as soon as it is measured.
 
     Parameters
@@ -116,18 +125,125 @@ def run(cells: Sequence[Cell], path: Path, watch: Watch = unwatched) -> Iterator
     ValueError : the file is not one of rows.
     NotKept : a row was measured, but it cannot be written.
     """
-    rows = {row["id"]: row for row in read(path)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = kept(path)
     for cell in cells:
         if cell.id not in rows:
-            rows[cell.id] = strict({**cell.key, "id": cell.id, **cell.measure(watch), **circumstances()})
-            try:
-                append(rows[cell.id], path)
-            except OSError as error:
-                raise NotKept(
-                    f"{path} cannot be written ({error.strerror}): make room for it", rows[cell.id]
-                ) from error
+            rows[cell.id] = keep(whole_row(cell, watch), path)
         yield rows[cell.id]
+
+
+def spread(
+    cells: Iterable[Cell], path: Path | None, engine: Engine, tell: Callable[[int, Step], None] = lambda *_: None
+) -> Iterator[tuple[int, Row]]:
+    """Measure cells on the workers of an engine, each on a worker of its own. Otherwise as `run`.
+
+    Parameters
+    ----------
+    cells : in the order in which they are begun. Each is taken only when a worker is there for it.
+    path : as for `run`; None to keep nothing. A row then has its key and what was measured, no more.
+    engine : see there. It may start a cell a second time.
+    tell : called again and again with a cell's number, counted from 1, and where its measuring is.
+
+    Yields
+    ------
+    The number and the row of every cell, in the order in which they are ready.
+
+    Raises
+    ------
+    ValueError : as in `run`, or a cell cannot be measured. The others that are being measured are given up.
+    NotKept : as in `run`.
+    """
+    rows = {} if path is None else kept(path)
+    todo, active = enumerate(cells, start=1), dict[int, Generator[Step | None, None, Row]]()
+    try:
+        while True:
+            while len(active) < engine.workers and (following := next(todo, None)) is not None:
+                number, cell = following
+                if cell.id in rows:
+                    yield number, rows[cell.id]
+                else:
+                    active[number] = engine.work(measured, cell, bare_row if path is None else whole_row)
+            if not active:
+                return
+            for number, steps in list(active.items()):
+                try:
+                    step = next(steps)
+                except StopIteration as stop:
+                    del active[number]
+                    yield number, stop.value if path is None else keep(stop.value, path)
+                else:
+                    tell(number, step or Step())
+    finally:
+        for steps in active.values():
+            steps.close()
+
+
+@dataclass
+class Step:
+    """Where the measuring of a cell is.
+
+    Attributes
+    ----------
+    about : what its `Watch` was told.
+    number : how many steps of that are done.
+    """
+
+    about: str = ""
+    number: int = 0
+    progress = 0.0  # which is not known, and which `jobs.Job` wants
+
+    def watch(self, about: str, steps: Iterable[Item]) -> Iterator[Item]:
+        """A `Watch` that counts the steps."""
+        self.about, self.number = about, 0
+        for step in steps:
+            runtime.pause()
+            self.number += 1
+            yield step
+
+
+def measured(cell: Cell, row: Callable[[Cell, Watch], Row]) -> Generator[Step, None, Row]:
+    """The row of a cell. What is yielded, once, changes while the row is measured.
+
+    Raises
+    ------
+    ValueError : the prior's file on this machine is not the one that the key names.
+    """
+    prior = cell.key.get("prior")
+    if prior is not None and cell.key["sha256"] != weights(prior)["sha256"]:
+        raise ValueError(f"a worker's file of {prior} is another one: copy it to every machine")
+    step = Step()
+    yield step
+    return row(cell, step.watch)
+
+
+def whole_row(cell: Cell, watch: Watch) -> Row:
+    """The row of a cell as files have it."""
+    return strict({**cell.key, "id": cell.id, **cell.measure(watch), **circumstances()})
+
+
+def bare_row(cell: Cell, watch: Watch) -> Row:
+    """The key of a cell and what was measured."""
+    return cell.key | cell.measure(watch)
+
+
+def kept(path: Path) -> dict[str, Row]:
+    """The rows of a file by id. The folder that it is in is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return {row["id"]: row for row in read(path)}
+
+
+def keep(row: Row, path: Path) -> Row:
+    """Add a row to a file, and return it.
+
+    Raises
+    ------
+    NotKept : it cannot be written.
+    """
+    try:
+        append(row, path)
+    except OSError as error:
+        raise NotKept(f"{path} cannot be written ({error.strerror}): make room for it", row) from error
+    return row
 
 
 class NotKept(OSError):

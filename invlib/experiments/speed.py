@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invlib import images
+from invlib import engines, images
 from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, weights
 from invlib.experiments.tables import ASCENT, TABLES, available, choose, default_schedule
 from invlib.metrics import psnr
@@ -62,7 +62,7 @@ def plan_speed(options: Options) -> Plan:
         **weights(prior),
         "network": weights(SPEED_NETWORK),
     }
-    return Plan([Cell(key, partial(measure_speed, path, prior, Schedule(**one), Schedule(**eight)))])
+    return Plan([Cell(key, partial(measure_speed, path, prior, Schedule(**one), Schedule(**eight)))], timed=True)
 
 
 def measure_speed(path: Path, prior_name: str, one: Schedule, eight: Schedule, watch: Watch) -> Row:
@@ -126,7 +126,8 @@ class AsPublished(Denoiser):
 def cold_start(path: Path, prior: str) -> float:
     """Seconds that a new process takes to restore a picture and write it."""
     package = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
+    paths = os.pathsep.join([str(package), *sys.path])
+    environment = {**os.environ, engines.ENGINE: "", "PYTHONPATH": paths}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "invlib", "restore", str(path.resolve()), "--task", "super-resolution"]
         started = time.perf_counter()

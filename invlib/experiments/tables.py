@@ -6,6 +6,7 @@ import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def cell(
         **drawn,
         **known,
     }
-    return Cell(key, lambda watch: measure(case, paths, method, settings, count, prior, watch))
+    return Cell(key, partial(measure, case, paths, method, settings, count, prior))
 
 
 def default_schedule(case: Case, count: int = 8) -> Row:
