@@ -13,7 +13,8 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from pages.ui import address, uploads
 
-STYLE = f"<style>{Path(__file__).with_name('style.css').read_text('utf-8')}</style>"
+STYLE = f"<i></i><style>{Path(__file__).with_name('style.css').read_text('utf-8')}</style>"
+"""The style, and an element that shows nothing: a style alone reaches the browser when the page's script has ended."""
 
 APP = Path(__file__).parents[2] / "app.py"
 

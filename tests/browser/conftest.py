@@ -10,10 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         browser = playwright.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("profile"),
             executable_path=path,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--use-fake-device-for-media-stream",  # a camera that shows a moving pattern
+                "--use-fake-ui-for-media-stream",  # and a visitor who lets pages use it
+            ],
             reduced_motion="reduce",  # without a graphics card, fading and sliding take the processor's time
         )
         browser.set_default_timeout(1000 * PATIENCE)
@@ -97,6 +106,26 @@ def unvisited_app(tmp_path: Path) -> Iterator[str]:
     """The address of the app, on a server of its own that nobody has asked for a page."""
     with serve(tmp_path / "log.txt") as address:
         yield address
+
+
+@pytest.fixture
+def other_site(app: str, tmp_path: Path) -> Iterator[str]:
+    """A page of localhost with the app, which is at 127.0.0.1, in a frame: to a browser these are two sites.
+
+    The frame may do what a Space's may.
+    """
+    address = f"{app}/super_resolution?evaluations=4&samples=2"
+    sandbox = (
+        "allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts "
+        "allow-downloads"
+    )
+    frame = f'<iframe src="{address}" width="1200" height="780" allow="camera; clipboard-read" sandbox="{sandbox}">'
+    (tmp_path / "index.html").write_text(f"<!doctype html><title>A Space</title>{frame}</iframe>")
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *arguments: None})
+    server = ThreadingHTTPServer(("localhost", 0), partial(quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_port}/index.html"
+    server.shutdown()
 
 
 @pytest.fixture

@@ -32,6 +32,11 @@ def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) 
     assert not page.error
 
 
+def test_the_style_is_on_the_page_before_anything_else(open_page: Callable[..., AppTest]) -> None:
+    """Streamlit would hold back a style alone until the script has ended, and show pictures without it for seconds."""
+    assert "<style>" in open_page("super_resolution").main[0].proto.body
+
+
 def test_the_factor_changes_what_is_measured(open_page: Callable[..., AppTest]) -> None:
     page = open_page()
     page.get_by_key("factor").set_value(8)
