@@ -1,19 +1,23 @@
-"""Runs commands of `invlib` with small networks in float32, and keeps the losses of every step.
+"""What tests of trainings share. As a program, it runs commands of `invlib` and keeps the losses of every step.
 
-test_torchrun.py calls it, and starts it in two processes: `torchrun -m tests.small_trainings COMMANDS.json`.
+test_torchrun.py starts it in two processes: `torchrun -m tests.small_trainings COMMANDS.json`.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
+from skimage import data
 
 from invlib import runtime
 from invlib.cli import main, train
@@ -23,7 +27,7 @@ from invlib.training.run import Progress
 
 
 def run(commands: Iterable[list[str]]) -> list[list[float]]:
-    """Run commands that train, and return the losses of each."""
+    """Run commands that train small networks in float32, and return the losses of each."""
     finish, losses = train.finish, list[list[float]]()
 
     def recorded(steps: Iterable[Progress]) -> Iterator[Progress]:
@@ -47,6 +51,15 @@ def run(commands: Iterable[list[str]]) -> list[list[float]]:
         for command in commands:
             assert main(command) == 0
     return losses
+
+
+def write_digits(folder: Path, every: int) -> Path:
+    """Write every so many patches of a photograph, of each row and column, in MNIST's format into a new folder."""
+    patches = np.lib.stride_tricks.sliding_window_view(data.camera(), (28, 28))[::every, ::every].reshape(-1, 28, 28)
+    header = struct.pack(">iiii", 2051, len(patches), 28, 28)
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + patches.tobytes(), 1))
+    return folder
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -50,13 +47,7 @@ def photographs(tmp_path):
 
 @pytest.fixture
 def digits(tmp_path):
-    """Patches of a photograph, in MNIST's format."""
-    patches = np.lib.stride_tricks.sliding_window_view(data.camera(), (28, 28))[::90, ::90].reshape(-1, 28, 28)
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    header = struct.pack(">iiii", 2051, len(patches), 28, 28)
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + patches.tobytes(), 1))
-    return folder
+    return small_trainings.write_digits(tmp_path / "mnist", every=90)
 
 
 def torchrun(commands: list[list[str]], folder: Path) -> tuple[list[list[list[float]]], list[str]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
 import json
-import struct
 import zipfile
 from dataclasses import replace
 
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage import data
 
 from invlib.cli import main
 from invlib.priors import checkpoints
@@ -23,6 +20,7 @@ from invlib.priors.gans import Generator
 from invlib.training import flow, gan, vae
 from invlib.training.data import Images, dequantisation_entropy, dequantise, load_images, read_faces
 from invlib.training.run import trained
+from tests import small_trainings
 
 FLOW = flow.Recipe(kind="mnist", blocks=1, steps=6, batch=4, warmup=2)
 GAN = gan.Recipe(kind="mnist", steps=6, batch=4, warmup=2)
@@ -39,13 +37,7 @@ def small_networks(monkeypatch):
 
 @pytest.fixture
 def digits(tmp_path):
-    """Patches of a photograph, in MNIST's format."""
-    patches = np.lib.stride_tricks.sliding_window_view(data.camera(), (28, 28))[::48, ::48].reshape(-1, 28, 28)
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    header = struct.pack(">iiii", 2051, len(patches), 28, 28)
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + patches.tobytes(), 1))
-    return folder
+    return small_trainings.write_digits(tmp_path / "mnist", every=48)
 
 
 @pytest.fixture
