@@ -46,7 +46,7 @@ def pick(task: str) -> Picture:
     kind = TASKS[task]
     if kind.sensing:
         return picture.pick_small(kind.pictures)
-    about = "Flows know faces of 64×64 pixels only. Two denoisers take pictures of any size."
+    about = "Flows know faces of 64×64 pixels only. Implicit priors take pictures of any size."
     size = knobs.choice("Size", "size", SIZES, help=about, on_change=lambda: knobs.forget("picture", *CHOICES))
     if size == "small":
         return picture.pick_small(kind.pictures)
@@ -76,8 +76,9 @@ def settle(task: str, small: bool) -> tuple[str, dict[str, Any], dict[str, Any],
             "method",
             suitable,
             "MAP changes the picture itself, step by step, from rough to fine. The paper changes its code z in the "
-            "flow, which takes several times as long. Two denoisers, one for the picture and one for the noise, take "
-            "pictures of any size and draw samples. The others see less of the noise or of the picture.",
+            "flow, which takes several times as long. Implicit priors are those of denoisers, one for the picture and, "
+            "where it takes one, another for the noise: they take pictures of any size and draw samples. The others "
+            "see less of the noise or of the picture.",
             on_change=lambda: knobs.forget(*SETTINGS),
         )
         values |= knobs.of_method(method, ours, advanced=True)

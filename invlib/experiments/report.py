@@ -57,7 +57,7 @@ NOISES = {
 }
 
 AGAINST_NOISE = {
-    "pair bf": "two denoisers",
+    "pair bf": "implicit priors",
     "map realnvp": "MAP",
     "map-z realnvp": "MAP over z",
     "asim realnvp": "Asim",

@@ -20,7 +20,7 @@ from invlib.problems import structured
 from invlib.problems.structured import DIGITS, DRAWN, TASKS, prepare
 from invlib.scores import deviation, summarise, summarise_estimate
 from invlib.solvers.inversion import collect
-from invlib.solvers.methods import FAMILIES, METHODS, default_prior, load_sized
+from invlib.solvers.methods import FAMILIES, METHODS, default_denoiser, load_sized
 from invlib.training.data import read_idx
 
 DIGITS_FILE = "t10k-images-idx3-ubyte.gz"
@@ -92,7 +92,8 @@ def shipped(kind: type, task: str, truths: Tensor | Sequence[Tensor]) -> str:
     """The name of the shipped prior of a class for pictures."""
     if kind in FAMILIES:
         return f"{FAMILIES[kind]}-{TASKS[task].pictures}"
-    return default_prior(truths[0].shape[-3])
+    small = truths[0].shape[-3:] == TASKS[task].small
+    return default_denoiser(TASKS[task].pictures if small else None, truths[0].shape[-3])
 
 
 def solve(

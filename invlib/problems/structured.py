@@ -41,6 +41,9 @@ FACES, DIGITS = "faces", "mnist"
 IMAGE_SHAPES = {FACES: (3, 64, 64), DIGITS: (1, 28, 28)}
 """Kinds of pictures -> the shape (C, H, W) that their priors have."""
 
+ONE_BIT = "one-bit"
+"""The task in which only signs are measured."""
+
 SCRIBBLE, STROKES = "scribble", "strokes"
 """The tasks whose noise is a drawing: at a place that is known, or that has to be found."""
 
@@ -255,7 +258,7 @@ TASKS: dict[str, StructuredTask] = {
         sensing=True,
         no_picture="--measured takes a picture, and the measurements of compressive-sensing are none: leave it out",
     ),
-    "one-bit": StructuredTask(
+    ONE_BIT: StructuredTask(
         title="1-bit compressive sensing",
         model=one_bit,
         knobs=(

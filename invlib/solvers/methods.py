@@ -41,7 +41,16 @@ from invlib.problems.operators import (
 )
 from invlib.problems.prior import PriorProblem
 from invlib.problems.spec import ImageShape, Knob, Problem, flag, knobs_of
-from invlib.problems.structured import DRAWN, IMAGE_SHAPES, SCRIBBLE, STROKES, MeasurementModel, StructuredProblem
+from invlib.problems.structured import (
+    DIGITS,
+    DRAWN,
+    IMAGE_SHAPES,
+    ONE_BIT,
+    SCRIBBLE,
+    STROKES,
+    MeasurementModel,
+    StructuredProblem,
+)
 from invlib.runtime import Batched, default_device, on
 from invlib.solvers import baselines, inversion
 from invlib.solvers.deep_baselines import deep_image_prior, deep_red
@@ -52,6 +61,7 @@ from invlib.solvers.posterior import Posterior
 from invlib.solvers.samplers import State, ascend, reverse_diffusion, sample_fast
 from invlib.solvers.schedules import Ascent, Reverse, Schedule
 from invlib.solvers.scribbles import clearest, find_strokes, fit_strokes, tell_apart, wash, widened
+from invlib.solvers.signs import SignPosterior
 from invlib.solvers.streams import Streams, quarter_turn
 
 Settings = Mapping[str, Any]
@@ -169,7 +179,10 @@ class Method:
         if self.prior is None:
             return None
         if self.prior not in FAMILIES:
-            return default_prior(problem.image_shape[0])
+            pictures = None
+            if isinstance(problem, StructuredProblem) and problem.image_shape == problem.kind.small:
+                pictures = problem.kind.pictures
+            return default_denoiser(pictures, problem.image_shape[0])
         for pictures, shape in IMAGE_SHAPES.items():
             if shape == problem.image_shape:
                 return f"{FAMILIES[self.prior]}-{pictures}"
@@ -199,6 +212,11 @@ def described(image_shape: ImageShape) -> str:
 def default_prior(channels: int) -> str:
     """The shipped denoiser that is best in quality for time, for pictures of 1 or 3 channels."""
     return "bf-unet-gray" if channels == 1 else "bf-unet-color"
+
+
+def default_denoiser(pictures: str | None, channels: int) -> str:
+    """The same for pictures of a kind that flows are for, `structured.FACES` or `DIGITS`; None is for all others."""
+    return "bf-cnn-mnist" if pictures == DIGITS else default_prior(channels)
 
 
 def load_prior(name: str, kind: type) -> Any:
@@ -560,6 +578,10 @@ def run_pair(
         yield from run_strokes(problem, prior, settings, count, seed)
         return
     model, y = problem.build()
+    if problem.task == ONE_BIT:
+        states = sample_fast(SignPosterior(prior, model, y), Schedule(**settings), count=count, seed=seed)
+        yield from from_states(states, lambda images: images)
+        return
     found = {}
     if problem.knobs.get("estimate_c"):
         strength = estimate_strength(model, y, prior, seed)
@@ -659,6 +681,8 @@ def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str,
     correlation = 0.0 if count == 1 else Schedule.correlation
     if task == "digits":
         return asdict(Schedule(40, sigma_0=0.5, correlation=correlation))
+    if task == ONE_BIT:
+        return asdict(Schedule(40, sigma_0=0.5, correlation=correlation / 2, derivative_above=1.0))
     if task in DRAWN:
         return asdict(Schedule(36, sigma_0=0.5, correlation=correlation / 2))
     return asdict(Schedule(12, sigma_0=0.3, correlation=correlation))
@@ -839,11 +863,11 @@ METHODS: dict[str, dict[str, Method]] = {
             },
         ),
         "pair": Method(
-            "Two denoisers",
+            "Implicit priors",
             run_pair,
             Denoiser,
             knobs_of(Schedule),
-            (*DENOISING, STROKES),
+            (*DENOISING, STROKES, ONE_BIT),
             default=schedule_for_pair,
             draws=True,
             forecast=lambda settings: Schedule(**settings).forecast(),

@@ -191,7 +191,7 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
     https://arxiv.org/abs/1203.5428
     """
     levels, leads, (own, earlier) = schedule.sigmas(), schedule.leads(), schedule.mixing()
-    if posterior.operator is None:
+    if not posterior.measured:
         raise ValueError("the fast sampler needs measurements: use the paper's for samples of the prior")
     mixing = opposites(count) if schedule.antithetic else None
     streams = Streams(seed, count, posterior.shape, posterior.device, mixing)

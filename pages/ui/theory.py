@@ -129,11 +129,12 @@ NOISE_SLIDERS = r"""
 - **Descend in**: the paper changes the code $z$ of the picture, $x = G(z)$, a step at a time. The picture itself gets
   there in fewer steps.
 
-**Two denoisers** take pictures of any size, because no flow is needed: one knows what photographs look like, another
-what the noise looks like, and the unknown is the pair of both, whose sum was measured. The first paper's sampler draws
-such pairs. So there are several answers, and where they differ nobody can tell picture and noise apart. Noise that is
-Gaussian needs no second denoiser. Of a **scribble** a denoiser of strokes says where it is; its colour and its opacity
-follow along its edges, and then what shines through it is used.
+**Implicit priors** take pictures of any size, because no flow is needed: one denoiser knows what photographs look
+like, another what the noise looks like, and the unknown is the pair of both, whose sum was measured. The first paper's
+sampler draws such pairs. So there are several answers, and where they differ nobody can tell picture and noise apart.
+Noise that is Gaussian needs no second denoiser. Of a **scribble** a denoiser of strokes says where it is; its colour
+and its opacity follow along its edges, and then what shines through it is used. **Signs** of sums do not say how bright
+a digit is: each estimate moves to the side that the signs tell, and its brightest pixels are made white.
 
 **Other methods** see less. *Asim et al.* minimise $\lVert y - f(G(z)) \rVert^2 + \gamma \lVert z \rVert$ with the
 same flow, *Bora et al.* $\lVert y - f(G(z)) \rVert^2 + \lambda \lVert z \rVert^2$ with a GAN: white noise, both.

@@ -81,7 +81,7 @@ def test_two_denoisers_take_a_photograph(open_page: Callable[..., AppTest]) -> N
     """Flows do not, so they are not offered there."""
     page = open_page(PAGE, noise="sinusoidal", size="photograph", picture="camera", samples="2", evaluations="4")
     bm3d = ["BM3D"] if find_spec("bm3d") else []
-    assert page.selectbox(key="method").options == ["Two denoisers", *bm3d, "Total variation"]
+    assert page.selectbox(key="method").options == ["Implicit priors", *bm3d, "Total variation"]
     run = run_to_the_end(page, "structured-noise sinusoidal")
     assert run.parameters["image_shape"] == [1, 256, 256]
     assert run.parameters["method"] == "pair"
@@ -159,8 +159,8 @@ def test_every_method_has_its_own_knobs(open_page: Callable[..., AppTest], metho
     page = open_page(PAGE, noise="one-bit", method=method)
     assert not page.exception
     assert page.query_params["method"] == method
-    sliders = {slider.key for slider in page.select_slider}
-    assert {knob.key for knob in WAYS[method].knobs} <= sliders
+    sliders = {slider.key for slider in (*page.select_slider, *page.slider)}
+    assert {knob.key for knob in WAYS[method].knobs if knob.shown} <= sliders
     assert ("samples" in page.query_params) == WAYS[method].draws
 
 
