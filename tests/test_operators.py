@@ -20,6 +20,7 @@ from invlib.problems.operators import (
     WAYS,
     BlockAverage,
     Blur,
+    DenseMatrix,
     DenseRows,
     Downsampling,
     FourierRows,
@@ -375,6 +376,29 @@ def test_a_framed_blur_is_solved_like_its_matrix(kernel: Tensor, uneven: bool) -
         system = signal[index].item() * rows @ rows.T + torch.diag(variances)
         expected = torch.linalg.solve(system.double(), m[index].flatten().double())
         assert float((solved[index].flatten() - expected).norm() / expected.norm()) < 0.01
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_weighted_sums_are_solved_like_their_matrix(uneven: bool) -> None:
+    weights = random(144, 40, seed=3) / 40**0.5
+    operator, m = DenseMatrix((1, 12, 12), weights), random(2, 40)
+    x = random(2, 1, 12, 12, seed=1)
+    assert_same(operator.measure(x), x.flatten(1) @ weights)
+    assert_same(operator.adjoint(m).flatten(1), m @ weights.T)
+    noise = torch.full((1, 40), 0.01)
+    if uneven:
+        noise = noise * 10 ** random(1, 40, seed=2)
+    signal = torch.tensor([0.5, 2.0]).view(2, 1)
+    solved = operator.solve(m, signal, noise)
+    for index in range(2):
+        variances = noise.flatten() + operator.FLOOR**2 * signal[index].item()
+        system = signal[index].item() * weights.T @ weights + torch.diag(variances)
+        expected = torch.linalg.solve(system.double(), m[index].double())
+        assert float((solved[index] - expected).norm() / expected.norm()) < 0.01
+    kept = operator.project(x)
+    assert float((operator.measure(kept) - operator.measure(x)).norm() / operator.measure(x).norm()) < 0.01
+    with pytest.raises(ValueError, match="matrix must have 144 rows"):
+        DenseMatrix((1, 12, 12), weights.T)
 
 
 PICTURED = {name: build for name, build in OPERATORS.items() if build((1, 12, 12)).pictured}

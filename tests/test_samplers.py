@@ -15,6 +15,7 @@ from invlib.priors.denoisers import DETAIL, Denoiser
 from invlib.problems.operators import (
     BlockAverage,
     Blur,
+    DenseMatrix,
     DenseRows,
     Downsampling,
     FramedBlur,
@@ -368,6 +369,7 @@ def check_moments(samples: Tensor, mean: Tensor, covariance: Tensor, bias: float
 
 
 SIXTEEN = (1, 16, 16)
+SUMS = torch.randn(256, 77, generator=torch.Generator().manual_seed(0)) / 16
 
 
 @pytest.mark.parametrize(
@@ -385,6 +387,7 @@ SIXTEEN = (1, 16, 16)
         pytest.param(Identity(SIXTEEN), 0.3, id="all pixels"),
         pytest.param(Downsampling(SIXTEEN, 4, "bicubic"), 0.05, id="bicubic"),
         pytest.param(FramedBlur(SIXTEEN, torch.ones(3, 4)), 0.1, id="blur in a frame"),
+        pytest.param(DenseMatrix(SIXTEEN, SUMS), 0.2, id="weighted sums"),
     ],
 )
 @pytest.mark.parametrize("uneven", [False, True], ids=["as noisy", "not as noisy"])

@@ -1,10 +1,10 @@
 """Measure images by linear operators with orthonormal rows.
 
-Every operator but `FramedBlur` stands for a matrix `M` with orthonormal columns: `measure` is `Mᵀ x` and `adjoint` is
-`M m`. Because `MᵀM = I`, the adjoint is also the pseudo-inverse, and `M Mᵀ` projects onto the measured subspace. Only
-`DenseRows` stores the matrix. Operators are modules, so `.to(device)` moves their tensors. The notation is that of
-section 3 of Kadkhodaie & Simoncelli (2021), "Stochastic Solutions for Linear Inverse Problems using the Prior Implicit
-in a Denoiser", https://arxiv.org/abs/2007.13640.
+Every operator but `FramedBlur` and `DenseMatrix` stands for a matrix `M` with orthonormal columns: `measure` is `Mᵀ x`
+and `adjoint` is `M m`. Because `MᵀM = I`, the adjoint is also the pseudo-inverse, and `M Mᵀ` projects onto the measured
+subspace. Only `DenseRows` and `DenseMatrix` store the matrix. Operators are modules, so `.to(device)` moves their
+tensors. The notation is that of section 3 of Kadkhodaie & Simoncelli (2021), "Stochastic Solutions for Linear Inverse
+Problems using the Prior Implicit in a Denoiser", https://arxiv.org/abs/2007.13640.
 
 To write an operator of your own, subclass `LinearOperator`, set `measurement_shape`, and define `measure` and
 `adjoint`.
@@ -603,9 +603,6 @@ class FramedBlur(LinearOperator):
     """The least noise that `solve` allows for, as a fraction of the signal's standard deviation: with none at all, the
     errors of rounding would be amplified without bound where the blur leaves nothing."""
 
-    STEPS = 30
-    """The most conjugate gradients of `solve`. Samplers call it again and again, so that a small rest does no harm."""
-
     transfer: Tensor
     gain: Tensor
 
@@ -668,29 +665,45 @@ class FramedBlur(LinearOperator):
         noise = noise + self.FLOOR**2 * signal
         typical = noise.flatten(1).mean(1).view(-1, 1, 1, 1) if noise.ndim == 4 else noise
         inverse = 1 / (signal * self.gain + typical)  # exact for a picture that wraps
-
-        def apply(v: Tensor) -> Tensor:
-            return signal * self.measure(self.adjoint(v)) + noise * v
-
-        def dot(a: Tensor, b: Tensor) -> Tensor:
-            return (a * b).sum((1, 2, 3), keepdim=True)
-
-        v, r = torch.zeros_like(m), m
-        z = direction = self._filter(r, inverse)
-        energy = start = dot(r, z)
-        for _ in range(self.STEPS):
-            along = apply(direction)
-            length = energy / dot(direction, along).clamp_min(1e-30)
-            v, r = v + length * direction, r - length * along
-            z = self._filter(r, inverse)
-            before, energy = energy, dot(r, z)
-            if bool((energy <= 1e-6 * start).all()):
-                break
-            direction = z + energy / before.clamp_min(1e-30) * direction
-        return v
+        return conjugate_gradients(
+            lambda v: signal * self.measure(self.adjoint(v)) + noise * v, m, lambda r: self._filter(r, inverse)
+        )
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
         return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=x.shape[-2:])
+
+
+STEPS = 30
+"""The most conjugate gradients of a `solve`. Samplers call it again and again, so that a small rest does no harm."""
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor], Tensor], m: Tensor, precondition: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Solve `apply(v) = m` for each item of a batch m by preconditioned conjugate gradients.
+
+    `apply` and `precondition`, which is about its inverse, are symmetric and positive definite.
+
+    >>> conjugate_gradients(lambda v: v * torch.tensor([1.0, 4.0]), torch.tensor([[2.0, 2.0]]), lambda r: r)
+    tensor([[2.0000, 0.5000]])
+    """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).flatten(1).sum(1).view(-1, *[1] * (m.ndim - 1))
+
+    v, r = torch.zeros_like(m), m
+    z = direction = precondition(r)
+    energy = start = dot(r, z)
+    for _ in range(STEPS):
+        along = apply(direction)
+        length = energy / dot(direction, along).clamp_min(1e-30)
+        v, r = v + length * direction, r - length * along
+        z = precondition(r)
+        before, energy = energy, dot(r, z)
+        if bool((energy <= 1e-6 * start).all()):
+            break
+        direction = z + energy / before.clamp_min(1e-30) * direction
+    return v
 
 
 def transfer_function(kernel: Tensor, size: tuple[int, int]) -> Tensor:
@@ -823,6 +836,59 @@ class DenseRows(LinearOperator):
     def adjoint(self, m: Tensor) -> Tensor:
         self.check_measurements(m)
         return (m @ self.matrix.T).unflatten(1, self.image_shape)
+
+
+class DenseMatrix(LinearOperator):
+    """Weighted sums of all the numbers of an image, as they are: `measure` is `Aᵀ x`.
+
+    The rows are not orthonormal, and `adjoint` is `A m`, not the pseudo-inverse. `solve` uses conjugate gradients.
+
+    Parameters
+    ----------
+    image_shape : (channels, height, width) of the images.
+    matrix : A, (channels · height · width, m), which is not copied. ValueError if it has another shape.
+
+    >>> sums = DenseMatrix((1, 2, 2), torch.ones(4, 1))
+    >>> sums.measure(torch.ones(2, 1, 2, 2))
+    tensor([[4.],
+            [4.]])
+    """
+
+    orthonormal = False
+
+    FLOOR = 0.01
+    """The least noise that `solve` allows for, as in `FramedBlur`."""
+
+    matrix: Tensor
+
+    def __init__(self, image_shape: Sequence[int], matrix: Tensor) -> None:
+        super().__init__(image_shape)
+        if matrix.ndim != 2 or len(matrix) != (size := math.prod(self.image_shape)):
+            raise ValueError(
+                f"matrix must have {size} rows, one for each number of an image, got {tuple(matrix.shape)}"
+            )
+        self.register_buffer("matrix", matrix)
+        self.measurement_shape = (matrix.shape[1],)
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return x.flatten(1) @ self.matrix
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
+        return (m @ self.matrix.T).unflatten(1, self.image_shape)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return `A (AᵀA + ε)⁻¹ Aᵀ x`, the part of images (batch, *image_shape) that is measured."""
+        return self.adjoint(self.solve(self.measure(x), x.new_ones(1), x.new_zeros(1)))
+
+    def solve(self, m: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return `(signal · AᵀA + diag(noise))⁻¹ m` by conjugate gradients, for noise of at least `FLOOR`."""
+        noise = noise + self.FLOOR**2 * signal
+        diagonal = signal * self.matrix.square().sum(0) + noise
+        return conjugate_gradients(
+            lambda v: signal * self.measure(self.adjoint(v)) + noise * v, m, lambda r: r / diagonal
+        )
 
 
 _MAKING = threading.Lock()

@@ -25,10 +25,12 @@ from invlib.priors.gans import Generator
 from invlib.priors.pairs import Placed, SideBySide
 from invlib.priors.tiles import Tiled
 from invlib.problems.denoising import DenoisingProblem
+from invlib.problems.forward import GaussianMeasurements
 from invlib.problems.linear import LinearProblem
 from invlib.problems.noise import Gaussian, PastedDigits
 from invlib.problems.operators import (
     BlockAverage,
+    DenseMatrix,
     DenseRows,
     Downsampling,
     FourierRows,
@@ -522,8 +524,8 @@ DEEP = {"steps": 2000, "width": DEEP_WIDTH, "learning_rate": 0.01}
 def separation(model: MeasurementModel, y: Tensor, prior: Denoiser) -> Posterior:
     """What the samplers need to know of a·x + δ, where the prior of pictures is a denoiser.
 
-    Gaussian noise needs no prior of its own: it is that of the measurements, with one level for each. Digits have a
-    denoiser of their own.
+    Gaussian noise needs no prior of its own: it is that of the measurements, with one level for each, of numbers or of
+    sums of them. Digits have a denoiser of their own.
 
     Parameters
     ----------
@@ -532,15 +534,19 @@ def separation(model: MeasurementModel, y: Tensor, prior: Denoiser) -> Posterior
     prior : the denoiser of pictures.
     """
     shape, noise, factor = model.image_shape, model.noise, model.factor
+    if model.linear and isinstance(model.forward, GaussianMeasurements):
+        assert isinstance(noise, Gaussian)
+        operator = DenseMatrix(shape, model.forward.matrix)
+        return Posterior(prior, operator, y - noise.mean, noise.std.expand(operator.measurement_shape))
     if factor is None:
         raise ValueError("two priors separate pictures, and these measurements are none: choose another method")
     if isinstance(noise, Gaussian):
         return Posterior(prior, Identity(shape), (y - noise.mean) / factor, (noise.std / factor).expand(shape))
     assert isinstance(noise, PastedDigits)
-    operator, digit = Sum(shape, factor), load_prior("bf-cnn-mnist", Denoiser)
+    total, digit = Sum(shape, factor), load_prior("bf-cnn-mnist", Denoiser)
     added = Placed(digit, shape[0], (noise.height, noise.width), noise.places)
-    faint = operator.noise_levels(FAINT).expand(shape)
-    return Posterior(SideBySide(prior, added).eval(), operator, operator.from_view(y), faint)
+    faint = total.noise_levels(FAINT).expand(shape)
+    return Posterior(SideBySide(prior, added).eval(), total, total.from_view(y), faint)
 
 
 FAINT = 0.01
@@ -681,6 +687,8 @@ def schedule_for_pair(problem: StructuredProblem | str, count: int) -> dict[str,
     correlation = 0.0 if count == 1 else Schedule.correlation
     if task == "digits":
         return asdict(Schedule(40, sigma_0=0.5, correlation=correlation))
+    if task == "compressive-sensing":
+        return asdict(Schedule(40, sigma_0=0.5, rho=5.0, correlation=correlation))
     if task == ONE_BIT:
         return asdict(Schedule(40, sigma_0=0.5, correlation=correlation / 2, derivative_above=1.0))
     if task in DRAWN:
@@ -867,7 +875,7 @@ METHODS: dict[str, dict[str, Method]] = {
             run_pair,
             Denoiser,
             knobs_of(Schedule),
-            (*DENOISING, STROKES, ONE_BIT),
+            (*DENOISING, STROKES, "compressive-sensing", ONE_BIT),
             default=schedule_for_pair,
             draws=True,
             forecast=lambda settings: Schedule(**settings).forecast(),
