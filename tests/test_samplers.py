@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import invlib
-from invlib.priors.denoisers import DETAIL, Denoiser
+from invlib.priors.denoisers import DROWNED, Denoiser
 from invlib.problems.operators import (
     BlockAverage,
     Blur,
@@ -439,7 +439,7 @@ class ToldGaussian(Denoiser):
         shrunk, told = y.split(1, dim=1)
         torch.testing.assert_close(told, self.operator.project(shrunk), atol=1e-4, rtol=0)
         sigma = next(self.sigmas)
-        weight, shrink = sigma**-2, (1 + (sigma / DETAIL) ** 2) ** -0.5
+        weight, shrink = sigma**-2, min(1, DROWNED / sigma)
         unmeasured = (shrunk - told) / shrink
         image = told + unmeasured
         # Of the measured part, y and m are told as one, with the information of both.
@@ -447,7 +447,7 @@ class ToldGaussian(Denoiser):
         evidence = weight * (image - told).flatten(1) @ self.prior.basis
         evidence = evidence + (self.operator.measure(told).flatten(1) * (weight + self.known)) @ self.rows.T
         estimate = torch.linalg.solve(precision, evidence.T).T @ self.prior.basis.T
-        return image - estimate.view(image.shape) - (1 - shrink**2) * unmeasured
+        return image - estimate.view(image.shape) - (1 - shrink) * unmeasured
 
 
 TOLD = pytest.mark.parametrize(

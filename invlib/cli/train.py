@@ -45,6 +45,7 @@ def add_to(commands: Commands) -> None:
         crop={"type": int, "help": "side of a crop in pixels (default %(default)s)"},
         optimizer=OPTIMIZER,
         uniform={"type": float, "metavar": "SHARE", "help": uniform},
+        sigma_min={"type": float, "help": "the lowest noise level that is log-uniform (default %(default)s)"},
         sigma_max={"type": float, "help": "the highest noise level (default %(default)s)"},
         blocks={"type": int, "nargs": "+", "help": blocks},
         width={"type": int, "nargs": "+", "help": "BFUNet: channels at each scale (default 64 128 256)"},

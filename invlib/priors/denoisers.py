@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DETAIL = 0.1
-"""How strong the details of a picture are, about, that measurements leave open."""
+DROWNED = 0.25
+"""The noise level from which on little can be told from the part of a picture that was not measured."""
 
 
 class Denoiser(nn.Module):
@@ -65,18 +65,16 @@ class Denoiser(nn.Module):
     def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         """Estimate the noise in `y`.
 
-        A network that is told what was measured sees the rest of `y`, u = y - M Mᵀ y, times c = 1/√(1 + (σ / 0.1)²),
-        which keeps strong noise from drowning what was measured. What it gives is taken from c² u, so that its output
-        is about as strong as the details of pictures, whatever the noise (Karras et al. 2022, "Elucidating the design
-        space of diffusion-based generative models", https://arxiv.org/abs/2206.00364, do the same).
+        A network that is told what was measured sees the rest of `y`, u = y - M Mᵀ y, times c = min(1, 0.25 / σ). So
+        strong noise does not drown what was measured, and what the network takes from its input is the image. Below
+        0.25, it is a denoiser as any other.
 
         Parameters
         ----------
         y : (batch, channels, height, width), images in [0, 1] plus Gaussian noise of an unknown level, of any size.
         measured : only for a network that is `told`: the measured part `M Mᵀ y` of images whose measurements have less
             noise than the rest, or none. Without it, the noise is taken to be white.
-        sigma : with `measured`: the noise level in the rest, of all images or (batch,) of each. If it is infinite,
-            the rest is not looked at: `y - net(y, y, math.inf)` is the mean of the images given what was measured.
+        sigma : with `measured`: the noise level in the rest, of all images or (batch,) of each.
 
         Returns
         -------
@@ -95,7 +93,7 @@ class Denoiser(nn.Module):
         if measured is not None:
             unmeasured = y - measured
             level = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1)
-            shrink = (1 + (level / DETAIL).square()).rsqrt()
+            shrink = (DROWNED / level).clamp_max(1)
             y = torch.cat([measured + shrink * unmeasured, measured], 1)
         elif self.told:
             y = torch.cat([y, torch.zeros_like(y)], 1)
@@ -107,7 +105,7 @@ class Denoiser(nn.Module):
         dtype = next(self.parameters(), padded).dtype
         noise = self.estimate_noise(padded.to(dtype, memory_format=torch.channels_last))
         noise = noise[..., :height, :width].to(torch.float32, memory_format=torch.contiguous_format)
-        return noise if measured is None else noise + (1 - shrink.square()) * unmeasured
+        return noise if measured is None else noise + (1 - shrink) * unmeasured
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
