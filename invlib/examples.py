@@ -16,7 +16,10 @@ from torch import Tensor
 from invlib.images import MIN_SIDE, ImageError, Picture, fit, quantise, to_channels, to_tensor
 from invlib.priors import checkpoints
 from invlib.priors.flows import Flow
-from invlib.problems.structured import DIGITS, FACES, prepare
+from invlib.problems.structured import DIGITS, FACES, IMAGE_SHAPES, prepare
+
+EXAMPLE_SIDE = 256
+"""The largest side of an example, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,19 @@ class Example:
     read : returns the picture, (height, width) or (height, width, 3), uint8.
     box : top, left and side of the square, in pixels.
     description : what is to be seen, in words.
+    side : that of the example in pixels, unless a smaller one is asked for.
+    prior : the shipped denoiser that knows such pictures best; None for that of all photographs.
     """
 
     read: Callable[[], np.ndarray]
     box: tuple[int, int, int]
     description: str
+    side: int = EXAMPLE_SIDE
+    prior: str | None = None
+
+
+FACE = (17, 136, 180)
+"""The astronaut's face, with eyes and mouth where they are in the pictures of CelebA that priors learnt from."""
 
 
 EXAMPLES = {
@@ -41,24 +52,22 @@ EXAMPLES = {
     "coffee": Example(data.coffee, (0, 110, 380), "an espresso in a white cup on a red saucer"),
     "rocket": Example(data.rocket, (80, 160, 340), "a rocket on its launch pad at dusk"),
     "motorcycle": Example(lambda: data.stereo_motorcycle()[0], (120, 220, 380), "a red motorcycle in a garage"),
+    "face": Example(data.astronaut, FACE, "the face of a smiling astronaut", IMAGE_SHAPES[FACES][1], "bf-unet-faces"),
     "camera": Example(data.camera, (30, 80, 300), "a photographer behind his camera, in grey"),
     "coins": Example(data.coins, (0, 100, 256), "rows of ancient coins, in grey"),
     "brick": Example(data.brick, (0, 0, 512), "a pavement of bricks, in grey"),
 }
 """Names -> pictures that come with the library. Only those inside scikit-image's wheel: nothing is downloaded."""
 
-EXAMPLE_SIDE = 256
-"""The side of an example, in pixels, unless a smaller one is asked for."""
 
-
-def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE) -> Tensor:
+def example(name: str, *, channels: int | None = None, side: int | None = None) -> Tensor:
     """An example picture: (1, channels, side, side), float32 in [0, 1], of 8-bit levels.
 
     Parameters
     ----------
     name : one of `EXAMPLES`.
     channels : 3 for colour, 1 for grey, None for the picture's own.
-    side : from `MIN_SIDE` to `EXAMPLE_SIDE` pixels.
+    side : from `MIN_SIDE` pixels to the example's own side, which None stands for.
 
     Raises
     ------
@@ -66,17 +75,19 @@ def example(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE)
     """
     if name not in EXAMPLES:
         raise ImageError(f"there is no example called {name!r}: choose one of {', '.join(EXAMPLES)}")
-    if not MIN_SIDE <= side <= EXAMPLE_SIDE:
-        raise ImageError(f"side must be from {MIN_SIDE} to {EXAMPLE_SIDE} pixels, got {side}")
     chosen = EXAMPLES[name]
+    side = chosen.side if side is None else side
+    if not MIN_SIDE <= side <= chosen.side:
+        raise ImageError(f"side must be from {MIN_SIDE} to {chosen.side} pixels, got {side}")
     top, left, square = chosen.box
     image = fit(to_tensor(chosen.read()[top : top + square, left : left + square]), side)
     return quantise(image if channels is None else to_channels(image, channels))
 
 
-def picture(name: str, *, channels: int | None = None, side: int = EXAMPLE_SIDE) -> Picture:
+def picture(name: str, *, channels: int | None = None, side: int | None = None) -> Picture:
     """The same with its name and description, as a problem takes it."""
-    return Picture(name, example(name, channels=channels, side=side), EXAMPLES[name].description, side)
+    image = example(name, channels=channels, side=side)
+    return Picture(name, image, EXAMPLES[name].description, image.shape[-1])
 
 
 # --- Small pictures, for structured noise -----------------------------------------------------------------------------
@@ -107,8 +118,8 @@ def drawn(kind: str, seed: int) -> Tensor:
 
 
 def astronaut() -> Tensor:
-    """Her face, with eyes and mouth where they are in the pictures of CelebA that the prior learnt from."""
-    top, left, side = 17, 136, 180
+    """Her face, as it was photographed."""
+    top, left, side = FACE
     face = data.astronaut()[top : top + side, left : left + side]
     return torch.from_numpy(face).permute(2, 0, 1)[None] / 255
 

@@ -14,6 +14,7 @@ VIEWS = {
     "figure-1": ("Figure 1", lambda: views.results_of("figure1", views.figure1)),
     "denoising": ("Denoising", lambda: views.results_of("denoisers", views.denoising)),
     "calibration": ("Calibration", lambda: views.results_of("calibration", views.calibrated)),
+    "memorisation": ("Memorisation", lambda: views.results_of("memorisation", views.memorised)),
     "speed": ("Speed", lambda: views.results_of("speed", views.speed)),
 }
 

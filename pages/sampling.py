@@ -28,7 +28,7 @@ def ask(board: DeltaGenerator) -> page.Asked:
         "Kind of picture",
         "kind",
         {name: kind.label for name, kind in KINDS.items()},
-        help="What the prior was trained on: photographs in colour, in grey, faces, or handwritten digits.",
+        help="What the prior was trained on: faces, photographs in colour or in grey, or handwritten digits.",
         on_change=lambda: knobs.forget("h0", "beta"),
     )
     kind = KINDS[chosen]
@@ -44,7 +44,7 @@ def ask(board: DeltaGenerator) -> page.Asked:
     )
     interpolate = mode == "interpolate"
     count = knobs.samples(
-        8 if interpolate or direct else 4,
+        8 if interpolate or direct else kind.samples,
         kind.most,
         least=2 if interpolate else 1,
         help="How many pictures to draw. Time grows with their number.",
@@ -80,9 +80,9 @@ def compare_betas(request: Request) -> None:
 
 page.show(
     "Sampling",
-    "From nothing but noise, a denoiser climbs towards what it thinks likely. Nobody taught it to draw, yet the edges, "
-    "textures and shadings of photographs come out, or strokes that are almost digits. Flows and GANs were taught to "
-    "draw: they turn noise into a face or a digit at once.",
+    "From nothing but noise, a denoiser climbs towards what it thinks likely. Nobody taught it to draw, yet faces come "
+    "out, the edges and shadings of photographs, or strokes that are almost digits. Flows and GANs were taught to "
+    "draw: they turn noise into a picture at once.",
     ask,
     explain,
     measured=lambda run: "{1}×{0} pixels".format(*run.mean.shape),

@@ -40,6 +40,7 @@ def weights_folder() -> dict[str, bytes]:
         "dcgan-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
         "bf-unet-color": BFCNN(3, depth=2, width=4),
         "bf-unet-gray": BFCNN(1, depth=2, width=4),
+        "bf-unet-faces": BFCNN(3, depth=2, width=4),
         "bf-cnn-mnist": BFCNN(1, depth=2, width=4),
         "bf-strokes": BFCNN(3, depth=2, width=4),
         "vae-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),

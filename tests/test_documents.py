@@ -87,7 +87,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small_priors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Priors of the shipped names that take no time. These denoisers find no noise, so that a descent ends at once."""
     use_small_priors(folder, monkeypatch)
-    for name, channels in {"bf-unet-color": 3, "bf-unet-gray": 1, "bf-cnn-mnist": 1}.items():
+    for name, channels in {"bf-unet-color": 3, "bf-unet-gray": 1, "bf-unet-faces": 3, "bf-cnn-mnist": 1}.items():
         network = BFCNN(channels, depth=3, width=4)
         last = network.conv_layers[-1]
         assert isinstance(last, nn.Conv2d)

@@ -208,7 +208,7 @@ def test_cells_can_be_sent_to_a_worker(data, name):
 
 
 def test_every_experiment_is_tested():
-    assert EXPERIMENTS.keys() == {*ROWS, "speed", "calibration"}
+    assert EXPERIMENTS.keys() == {*ROWS, "speed", "calibration", "memorisation"}
 
 
 def test_figure_1_follows_the_prediction(capsys, tmp_path, monkeypatch):

@@ -262,6 +262,7 @@ ABOUT = {
     "convergence": "PSNR against samples averaged, evaluations and seconds",
     "robustness": "PSNR of the paper's sampler over h0 and beta",
     "calibration": "how honest the spread of samples is, and by how much to widen it so that a band covers nine tenths",
+    "memorisation": "how near to their training faces the samples of priors are, beside faces that were held out",
     "speed": "the paper's procedure against the default, at super-resolution 4:1 of one picture",
 }
 
@@ -271,12 +272,15 @@ def add_experiment(benches: Commands, name: str) -> None:
     about = ABOUT.get(name, f"table {name[-1]} of Kadkhodaie & Simoncelli (2021), with other methods")
     command = add(benches, name, bench_experiment, f"{about}; run again to go on after a stop")
     command.set_defaults(experiment=name)
-    needless = name == "figure1"
+    needless = {
+        "figure1": "not needed: it samples the prior alone",
+        "memorisation": "not needed: the faces that were held out are used",
+    }
     command.add_argument(
         "--data",
         type=Path,
-        required=not needless,
-        help="not needed: it samples the prior alone" if needless else "folder that holds set5, set68 and so on",
+        required=name not in needless,
+        help=needless.get(name, "folder that holds set5, set68 and so on"),
     )
     command.add_argument(
         "--out",
@@ -288,9 +292,9 @@ def add_experiment(benches: Commands, name: str) -> None:
     command.add_argument("--prior", help="name, file, or hub:owner/repo/file@revision (default: that of the pictures)")
     if name != "speed":
         command.add_argument("--samples", type=parse_count, help="for each picture (default: the experiment's)")
-    if name not in ("figure1", "speed"):
+    if name not in ("figure1", "memorisation", "speed"):
         command.add_argument("--images", type=parse_count, help="at most so many of each set, picked at random")
-    if name == "calibration":
+    if name in ("calibration", "memorisation"):
         command.add_argument(
             "--data-training",
             type=Path,

@@ -23,7 +23,7 @@ from invlib.cli.options import (
 from invlib.cli.talk import Result, check_out, samples_by_name, watch, write_pictures
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import prior
-from invlib.solvers.methods import METHODS, load_prior, sampler_of
+from invlib.solvers.methods import METHODS, SIDES, load_prior, sampler_of
 
 KNOBS = {name: method.knobs for name, method in METHODS["sample"].items()}
 OWNERS = {"sampling": prior.TASKS[prior.SAMPLING].knobs, **KNOBS}
@@ -39,7 +39,9 @@ def add_to(commands: Commands) -> None:
     reverse = "of a denoiser; `reverse` suits one that was trained with so much noise that nothing is seen (--sigma-0)"
     command.add_argument("--method", choices=("paper", "reverse"), help=reverse)
     command.add_argument(
-        "--size", type=parse_size, help="side in pixels, or HEIGHTxWIDTH (default 128; flows and GANs have one size)"
+        "--size",
+        type=parse_size,
+        help="side in pixels, or HEIGHTxWIDTH (default 128, or that of the faces or digits that the prior draws)",
     )
     add_sampling(command, "count")
     add_knobs(command, OWNERS)
@@ -56,7 +58,8 @@ def run(options: argparse.Namespace) -> Result:
         name = options.prior or "bf-unet-color"
         method = options.method or sampler_of(name)
         network = load_prior(name, METHODS["sample"][method].prior or Denoiser)
-        whole = (network.channels, 128, 128) if isinstance(network, Denoiser) else network.image_shape
+        side = SIDES.get(name, 128)
+        whole = (network.channels, side, side) if isinstance(network, Denoiser) else network.image_shape
         problem = prior.pose((whole[0], *(options.size or whole[1:])), **given(options, OWNERS["sampling"]))
         settings = runs.settings(
             problem, method, given(options, every(KNOBS)), prior=name, samples=options.count or 1,

@@ -181,6 +181,9 @@ def readable_row(row: Result) -> str:
     if "factors" in row:
         found = {name: f"{of['band']['measured']:.0%}" for name, of in row["sets"].items()}
         return f"{readable_key(row)}  images {row['images']}  in the band {pairs(found)}"
+    if "distances" in row:
+        found = {"distance from training faces, over that of held-out faces,": row["ratio"]}
+        return f"{readable_key(row)}  {pairs(found)} with equal contrast {row['alike']['ratio']}"
     if "psnr" in row:
         return f"{readable_key(row)}  images {row['images']}  PSNR in dB by σ: {pairs(row['psnr'])}"
     if "experiment" in row and "input" not in row:

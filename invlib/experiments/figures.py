@@ -8,6 +8,7 @@ from functools import partial
 
 from invlib.experiments.calibration import plan_calibration
 from invlib.experiments.denoising import plan_denoisers
+from invlib.experiments.memorisation import plan_memorisation
 from invlib.experiments.rows import Cell, Options, Plan, Row, Watch, weights
 from invlib.experiments.speed import plan_speed
 from invlib.experiments.tables import ASCENT, TABLES, Case, available, cell, choose, default_schedule, plan_table
@@ -132,6 +133,7 @@ EXPERIMENTS: Mapping[str, Callable[[Options], Plan]] = {
     "convergence": plan_convergence,
     "robustness": plan_robustness,
     "calibration": plan_calibration,
+    "memorisation": plan_memorisation,
     "speed": plan_speed,
 }
 """Every experiment by name."""

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 from invlib.experiments.rows import Row, read
 
@@ -43,6 +44,7 @@ def report() -> str:
         parts += [f"### Table {number}", restoration(read(RESULTS / f"table{number}.jsonl"))]
     parts += ["### Denoising", denoising(read(RESULTS / "denoisers.jsonl"))]
     parts += ["### Calibration", honesty(read(RESULTS / "calibration.jsonl"))]
+    parts += ["### Memorisation", distances(read(RESULTS / "memorisation.jsonl"))]
     return "\n\n".join(parts)
 
 
@@ -187,6 +189,35 @@ def calibrated(rows: Iterable[Row]) -> list[Row]:
                 "band": 100 * of["band"]["measured"],
             }
     return list(found.values())
+
+
+def distances(rows: Iterable[Row]) -> str:
+    """A table of how near to training faces the samples of priors are, or a sentence that says how to measure it."""
+    head = "prior, method, samples, training faces, distance of samples, of held-out faces, ratio, with equal contrast"
+    lines = [
+        "`{prior}`|{method}|{samples}|{faces:,}|{drawn:.3f}|{unseen:.3f}|{nearness:.2f}|{alike:.2f}".format(**line)
+        for line in memorised(rows)
+    ]
+    missing = "`invlib bench memorisation` measures this; there are no rows of it yet."
+    return table(head.split(", "), [line.split("|") for line in lines]) if lines else missing
+
+
+def memorised(rows: Iterable[Row]) -> list[Row]:
+    """The latest figures of each prior, by column. The distances are medians."""
+    latest = {row["prior"]: row for row in rows}
+    return [
+        {
+            "prior": row["prior"],
+            "method": row["method"],
+            "samples": row["samples"],
+            "faces": row["images"],
+            "drawn": median(row["distances"]["samples"]),
+            "unseen": median(row["distances"]["held_out"]),
+            "nearness": row["ratio"],
+            "alike": row["alike"]["ratio"],
+        }
+        for row in latest.values()
+    ]
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

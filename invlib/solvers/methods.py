@@ -287,14 +287,25 @@ def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
     return schedule | ({"sigma_0": start_of(level, schedule["sigma_L"])} if level else {})
 
 
+FACES_PRIOR = "bf-unet-faces"
+"""The shipped denoiser of faces of 64×64 pixels in colour."""
+
+SIDES = {FACES_PRIOR: 64, "bf-cnn-mnist": 28}
+"""The side in pixels of the pictures that a shipped denoiser draws, where it was trained on whole pictures."""
+
+
 def sampling_defaults(prior: str, method: str = "paper") -> dict[str, float]:
     """The settings of a method for samples of a denoiser alone, which differ from prior to prior.
 
-    In the ascent digits cohere with more noise, that is, a smaller β; photographs lose their edges with it.
+    In the ascent digits cohere with more noise, that is, a smaller β; photographs lose their edges with it, and faces
+    their contrast. The prior of faces was trained with noise of up to 8, which hides all of a face, so its samples
+    start from there. From a level of 1 they would be pale: the brightness and the outline of a face stand out from such
+    noise, so their absence would be taken for a picture that has none.
     """
+    start = {"sigma_0": 8.0} if prior == FACES_PRIOR else {}
     if method == "reverse":
-        return {"evaluations": 80}
-    return {"beta": 0.1 if prior == "bf-cnn-mnist" else 0.5}
+        return {"evaluations": 80, **start}
+    return {"beta": {"bf-cnn-mnist": 0.1, FACES_PRIOR: 0.7}.get(prior, 0.5), **start}
 
 
 def from_states(states: Iterable[State], crop: Callable[[Tensor], Tensor]) -> Iterator[Estimate]:

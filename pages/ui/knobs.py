@@ -9,6 +9,7 @@ import streamlit as st
 
 from invlib import runs
 from invlib.checks import SEEDS
+from invlib.examples import EXAMPLES
 from invlib.priors import checkpoints
 from invlib.problems.spec import Knob, Problem
 from invlib.runs import Settings
@@ -170,7 +171,7 @@ def settings(
         for knob in advanced:
             widget(knob)
         chosen |= of_method(method, ours[name], advanced=True)
-        network = prior(priors(problem.image_shape[0]))
+        network = prior(priors_for(problem))
         return runs.settings(problem, name, chosen, prior=network, samples=count, seed=seed())
 
 
@@ -225,9 +226,17 @@ def prior(titles: Mapping[str, str], help: str = DENOISER) -> str:
     return selection("Prior", "prior", titles, help)
 
 
+def priors_for(problem: Problem) -> dict[str, str]:
+    """Names -> titles of the registered priors for a problem's picture, the one that knows it best first."""
+    titles, best = priors(problem.image_shape[0]), None
+    if problem.picture is not None and problem.picture.name in EXAMPLES:
+        best = EXAMPLES[problem.picture.name].prior
+    return {name: titles[name] for name in sorted(titles, key=lambda name: name != best)}
+
+
 @st.cache_data
 def priors(channels: int) -> dict[str, str]:
-    """Names -> titles of the registered priors for pictures with that many channels, the default first."""
+    """Names -> titles of the registered priors for pictures with that many channels, that of photographs first."""
     titles = {
         name: entry.title
         for name, entry in checkpoints.registry().items()

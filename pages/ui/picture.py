@@ -59,7 +59,7 @@ def pick(
     Parameters
     ----------
     longest : the longest side of an own picture, in pixels. If it is larger, the visitor chooses what to use of it.
-    side : the side of the examples, in pixels.
+    side : the largest side of the examples, in pixels.
     small : whether the picture is to be enlarged, so that most visitors will bring their own.
     channels : 3 for colour, 1 for grey, None for what the picture has.
     names : the examples that are offered, the default first. None offers all of them.
@@ -71,7 +71,7 @@ def pick(
     chosen = choose({name: name.capitalize() for name in names or examples.EXAMPLES}, small=small)
     if isinstance(chosen, Own):
         return use(chosen, longest, small, channels)
-    return examples.picture(chosen, channels=channels, side=side)
+    return examples.picture(chosen, channels=channels, side=min(side, examples.EXAMPLES[chosen].side))
 
 
 def pick_small(kind: str) -> Picture:

@@ -17,7 +17,11 @@ FORECAST = {"color": "#8a8f98", "dash": "dot", "width": 2}
 RUNS = ["#3b82b8", "#d0743c", "#4f9d69", "#9b72b8"]
 """A colour for each of several runs and its forecast. All can be seen on light and on dark."""
 
-SIGMA = {"title": "noise level σ", "type": "log", "range": [-2.6, 0.2], "dtick": 1}
+
+def sigma_axis(levels: Sequence[float]) -> dict[str, Any]:
+    """The axis of noise levels, to 1, or to the highest of `levels` if that is above."""
+    return {"title": "noise level σ", "type": "log", "range": [-2.6, math.log10(max(levels)) + 0.2], "dtick": 1}
+
 
 Curve = tuple[Sequence[int], Sequence[float]]
 """Steps, and a value at each."""
@@ -37,7 +41,8 @@ def noise_levels(
     figure = go.Figure()
     figure.add_scatter(x=list(evaluations), y=list(sigma), name="measured", mode="lines+markers", marker_size=5)
     figure.add_scatter(x=list(range(1, len(forecast) + 1)), y=list(forecast), name="predicted", line=FORECAST)
-    return frame(figure, height, from_zero("evaluations", max([2, len(forecast), *evaluations])), SIGMA)
+    x = from_zero("evaluations", max([2, len(forecast), *evaluations]))
+    return frame(figure, height, x, sigma_axis([*sigma, *forecast, 1]))
 
 
 def score_curves(
@@ -93,7 +98,9 @@ def convergence(measured: Mapping[str, Curve], forecasts: Mapping[str, Sequence[
         figure.add_scatter(
             x=count, y=list(forecast), name=f"{name}, predicted", mode="lines", line=dotted, showlegend=False
         )
-    return frame(figure, 320, from_zero("evaluations", max([2, *map(len, forecasts.values())])), SIGMA)
+    x = from_zero("evaluations", max([2, *map(len, forecasts.values())]))
+    levels = [level for forecast in forecasts.values() for level in forecast]
+    return frame(figure, 320, x, sigma_axis([*levels, 1]))
 
 
 def log_densities(found: Mapping[str, Curve], true: Mapping[str, Curve], steps: int) -> go.Figure:

@@ -14,7 +14,7 @@ from invlib.priors import checkpoints
 from invlib.problems import prior
 from invlib.problems.prior import PriorProblem
 from invlib.runs import Settings, settings
-from invlib.solvers.methods import sampler_of, sampling_defaults
+from invlib.solvers.methods import FACES_PRIOR, sampler_of, sampling_defaults
 from pages.ui import linear
 from pages.ui.linear import UNIT
 from pages.ui.pixels import Tile
@@ -40,7 +40,7 @@ class Kind:
     label, channels : its name, and 3 for colour or 1 for grey.
     prior : the default prior. The paper's network draws photographs of more contrast than the U-Net.
     sides, side : the sides that a visitor may choose and the default, in pixels.
-    most : how many samples a run may have.
+    samples, most : how many samples a run has, and may have.
     photographs : whether the denoisers that no kind has as its default draw such pictures.
     """
 
@@ -49,6 +49,7 @@ class Kind:
     prior: str
     sides: tuple[int, ...]
     side: int
+    samples: int
     most: int
     photographs: bool = False
 
@@ -71,11 +72,12 @@ class Kind:
 
 
 KINDS = {
-    "colour": Kind("Colour", 3, "bf-cnn-color", (64, 96, 128, 192), 96, 8, photographs=True),
-    "grey": Kind("Grey", 1, "bf-cnn-gray", (64, 96, 128, 192), 96, 8, photographs=True),
-    "faces": Kind("Faces", 3, "realnvp-faces", (64,), 64, 16),
-    "digits": Kind("Digits", 1, "bf-cnn-mnist", (28, 56), 28, 16),
+    "faces": Kind("Faces", 3, FACES_PRIOR, (64,), 64, 8, 16),
+    "colour": Kind("Colour", 3, "bf-cnn-color", (64, 96, 128, 192), 96, 4, 8, photographs=True),
+    "grey": Kind("Grey", 1, "bf-cnn-gray", (64, 96, 128, 192), 96, 4, 8, photographs=True),
+    "digits": Kind("Digits", 1, "bf-cnn-mnist", (28, 56), 28, 4, 16),
 }
+"""The kinds of pictures by name, the default first."""
 
 
 @st.cache_data
@@ -95,9 +97,9 @@ method_of = st.cache_data(sampler_of)
 
 def example() -> tuple[PriorProblem, Settings]:
     """The problem and the settings with which the page opens."""
-    kind = KINDS["colour"]
+    kind = next(iter(KINDS.values()))
     problem = kind.problem(kind.side, interpolate=False)
-    return problem, settings(problem, "paper", kind.arguments, prior=kind.prior, samples=4)
+    return problem, settings(problem, "paper", kind.arguments, prior=kind.prior, samples=kind.samples)
 
 
 def headline(request: Request) -> str:

@@ -52,7 +52,7 @@ def test_a_flow_draws_before_the_browser_has_the_code_of_the_sliders(
     held: list[Any] = []
     code = re.compile(r"/Slider[^/]*\.js")
     chromium.route(code, lambda route: held.append(route))
-    page = open_page("sampling?kind=faces&samples=12")
+    page = open_page("sampling?kind=faces&prior=realnvp-faces&samples=12")
     page.get_by_text("Your run: drawn in one evaluation").wait_for()
     page.get_by_text("How likely each sample is").wait_for()
     assert held

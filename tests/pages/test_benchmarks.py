@@ -37,6 +37,7 @@ SHOWN = {
     "figure-1": ("figure1",),
     "denoising": ("denoisers",),
     "calibration": ("calibration",),
+    "memorisation": ("memorisation",),
     "speed": ("speed",),
 }
 """What can be looked at -> the experiments of which it is."""
@@ -293,6 +294,16 @@ def test_calibration(open_page: Callable[..., AppTest]) -> None:
     assert list(table.index) == ["Gaussian blur, 2 pixels, Set5", "Gaussian blur, 2 pixels, Faces64"]
     assert table["ratio"].tolist() == [0.8, 0.8]
     assert (table["factor"].tolist(), table["band"].tolist()) == ([1.5, 1.5], [80.0, 80.0])
+
+
+def test_memorisation(open_page: Callable[..., AppTest]) -> None:
+    key = {"experiment": "memorisation", "method": "paper", "samples": 3, "images": 9500}
+    key |= {"prior": "bf-unet-faces", "sha256": "0" * 64}
+    measured = {"distances": {"samples": [0.1, 0.2, 0.4], "held_out": [0.1, 0.25, 0.3]}, "ratio": 0.8}
+    measured["alike"] = {"distances": {}, "ratio": 1.1}
+    list(run([Cell(key, lambda watch: measured)], benchmark_rows.path("memorisation")))
+    [row] = open_page("benchmarks", show="memorisation").dataframe[0].value.to_dict("records")
+    assert (row["drawn"], row["unseen"], row["nearness"], row["alike"]) == (0.2, 0.25, 0.8, 1.1)
 
 
 def test_denoising_has_a_curve_for_each_prior(open_page: Callable[..., AppTest]) -> None:

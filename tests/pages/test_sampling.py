@@ -37,7 +37,7 @@ def replayed(run: Run, folder: Path) -> list[np.ndarray]:
 
 def test_the_first_visit_shows_the_saved_run(open_page: Callable[..., AppTest]) -> None:
     page = open_page("sampling")
-    assert "A saved run: 96×96 pixels, 4 samples, paper sampler, 36 evaluations" in text(page)
+    assert "A saved run: 64×64 pixels, 8 samples, paper sampler" in text(page)
     assert page.progress[0].value == 100
     assert "Press Run" not in page.progress[0].text, "the page's defaults are those of the saved run"
     assert not page.metric
@@ -48,23 +48,24 @@ def test_the_saved_run_is_small() -> None:
     folder = saved.FOLDER / "sampling"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
     run = saved.load("sampling")
-    assert {picture.shape for picture in run.samples} == {(96, 96, 3)}
+    assert {picture.shape for picture in run.samples} == {(64, 64, 3)}
     assert run.frames[-1].evaluations == run.parameters["evaluations"]
 
 
 def test_each_kind_has_its_priors_and_defaults(open_page: Callable[..., AppTest]) -> None:
     page = open_page("sampling")
     seen = {}
-    for kind in ("colour", "grey", "digits"):
+    for kind in ("faces", "colour", "grey", "digits"):
         page.get_by_key("kind").set_value(kind)
         page.run()
         assert not page.exception
         address = page.query_params
-        seen[kind] = (address["prior"], address["size"], address["beta"], page.slider(key="samples").max)
+        seen[kind] = (*(address[name] for name in ("prior", "size", "beta", "sigma_0")), page.slider(key="samples").max)
     assert seen == {
-        "colour": ("bf-cnn-color", "96", "0.5", 8),
-        "grey": ("bf-cnn-gray", "96", "0.5", 8),
-        "digits": ("bf-cnn-mnist", "28", "0.1", 16),
+        "faces": ("bf-unet-faces", "64", "0.7", "8.0", 16),
+        "colour": ("bf-cnn-color", "96", "0.5", "1.0", 8),
+        "grey": ("bf-cnn-gray", "96", "0.5", "1.0", 8),
+        "digits": ("bf-cnn-mnist", "28", "0.1", "1.0", 16),
     }
 
 
@@ -73,7 +74,7 @@ def test_a_prior_is_offered_for_the_pictures_that_it_draws() -> None:
     assert offered["colour"][0] == "bf-cnn-color"
     assert offered["grey"][0] == "bf-cnn-gray"
     assert set(offered["grey"]) >= {"bf-unet-gray", "bf-recurrent-gray"}
-    assert offered["faces"] == ["realnvp-faces", "dcgan-faces"]
+    assert offered["faces"] == ["bf-unet-faces", "realnvp-faces", "dcgan-faces"]
     assert offered["digits"] == ["bf-cnn-mnist", "realnvp-mnist-noise", "realnvp-mnist", "dcgan-mnist", "vae-mnist"]
     assert sampling.KINDS["grey"].has("mine", {"channels": 1})
     assert sampling.priors("faces")["realnvp-faces"] == "Faces, 64×64: RealNVP"
@@ -137,7 +138,7 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
     }
     page = open_page("sampling", **settings)
     assert page.query_params == settings
-    assert "A saved run: 96×96 pixels" in text(page), "it stays in the closer look until there is another"
+    assert "A saved run: 64×64 pixels" in text(page), "it stays in the closer look until there is another"
     assert "samples 1 and 2 of this seed" in text(page)
     assert "Press Run" in page.progress[0].text
 
@@ -183,9 +184,9 @@ def test_an_interpolation_goes_from_sample_1_to_sample_2(open_page: Callable[...
 
 def test_downloads_hold_no_average_of_pictures_that_have_nothing_in_common() -> None:
     run = saved.load("sampling")
-    assert results.sheet(run.samples).shape == (2 * 98 + 2, 2 * 98 + 2, 3)
+    assert results.sheet(run.samples).shape == (3 * 66 + 2, 3 * 66 + 2, 3)
     with zipfile.ZipFile(io.BytesIO(results.archive(run))) as file:
-        assert set(file.namelist()) == {*(f"sample-{number}.png" for number in range(1, 5)), "run.json"}
+        assert set(file.namelist()) == {*(f"sample-{number}.png" for number in range(1, 9)), "run.json"}
 
 
 def test_a_start_below_the_end_is_refused_in_a_sentence(open_page: Callable[..., AppTest]) -> None:

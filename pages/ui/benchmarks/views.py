@@ -44,8 +44,8 @@ def results_of(experiment: str, draw: Callable[[Sequence[Row]], None]) -> Settin
 
 def missing(experiment: str) -> None:
     """Say how to run an experiment that was not run."""
-    data = "" if experiment == "figure1" else " --data DIR"
-    data += " --data-training PATH" if experiment == "calibration" else ""
+    data = "" if experiment in ("figure1", "memorisation") else " --data DIR"
+    data += " --data-training PATH" if experiment in ("calibration", "memorisation") else ""
     file = f"invlib/experiments/results/{experiment}.jsonl"
     st.info(
         f"There are no results of this yet; `python -m invlib bench {experiment}{data} --out {file}` measures them.",
@@ -272,3 +272,17 @@ def calibrated(rows: Sequence[Row]) -> None:
     lines = report.calibrated(rows)
     columns = {name: [line[name] for line in lines] for name in lines[0]}
     tables.show(columns, "How honest the spread of samples is, by problem")
+
+
+def memorised(rows: Sequence[Row]) -> None:
+    """Show how near to their training faces the samples of priors are."""
+    st.caption(
+        "Has a prior only learnt its training faces by heart? For every sample the training face that is nearest to it "
+        "is found, and how far it is: the root mean square of the differences, of 1 between black and white. Faces "
+        "that were held out of the training do the same. A prior that copies draws samples that are much nearer, and "
+        "its ratio of the two medians is far below 1. Pale pictures are near to all others: in the last column all "
+        "have the same brightness and contrast."
+    )
+    lines = report.memorised(rows)
+    columns = {name: [line[name] for line in lines] for name in lines[0]}
+    tables.show(columns, "How near to their training faces the samples of each prior are")
