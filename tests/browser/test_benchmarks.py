@@ -33,6 +33,7 @@ def test_every_view(open_page: Callable[..., Any], screenshots: Path | None) -> 
         "Figure 1",
         "Denoising",
         "Calibration",
+        "Memorisation",
         "Speed",
     ]
     for number, name in enumerate(names):
