@@ -15,6 +15,7 @@ from torch import Tensor
 from invlib import examples, images, runs
 from invlib.cli.main import main
 from invlib.images import Picture
+from invlib.priors import checkpoints
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import denoising
 from invlib.problems.denoising import DENOISING, add_noise
@@ -80,10 +81,10 @@ def test_frames_and_cut_off_noise_do_not_lower_the_level(channels: int, level: f
 
 
 def test_pictures_without_noise() -> None:
-    prior = load_prior("bf-unet-gray", Denoiser)
+    prior = checkpoints.load("bf-unet-gray", dtype=torch.float32)  # bfloat16 rounds a picture of 0.5
     for plain in (torch.zeros(1, 1, 32, 40), torch.full((1, 1, 9, 8), 0.5)):
         seen = see_noise(prior, plain)
-        assert seen.level < 0.015  # in bfloat16, a picture of 0.5 is rounded to 0.002
+        assert seen.level < 0.01
         assert seen.map().shape == (1, 1, *plain.shape[-2:])
 
 

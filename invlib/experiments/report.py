@@ -164,12 +164,8 @@ def denoising(rows: Sequence[Row]) -> str:
 def honesty(rows: Iterable[Row]) -> str:
     """A table of how honest the spread of samples is, or a sentence that says how to measure it."""
     head = "problem, prior, pictures, spread over right, ±2σ covers, which should be, factor, 90% band covers"
-    lines = [
-        "{problem}|`{prior}`|{pictures}|{ratio:.2f}|{covered:.0f}%|{right:.0f}%|{factor:.2f}|{band:.0f}%".format(**line)
-        for line in calibrated(rows)
-    ]
-    missing = "`invlib bench calibration` measures this; there are no rows of it yet."
-    return table(head.split(", "), [line.split("|") for line in lines]) if lines else missing
+    line = "{problem}|`{prior}`|{pictures}|{ratio:.2f}|{covered:.0f}%|{right:.0f}%|{factor:.2f}|{band:.0f}%"
+    return measured_by("calibration", head, line, calibrated(rows))
 
 
 def calibrated(rows: Iterable[Row]) -> list[Row]:
@@ -194,12 +190,8 @@ def calibrated(rows: Iterable[Row]) -> list[Row]:
 def distances(rows: Iterable[Row]) -> str:
     """A table of how near to training faces the samples of priors are, or a sentence that says how to measure it."""
     head = "prior, method, samples, training faces, distance of samples, of held-out faces, ratio, with equal contrast"
-    lines = [
-        "`{prior}`|{method}|{samples}|{faces:,}|{drawn:.3f}|{unseen:.3f}|{nearness:.2f}|{alike:.2f}".format(**line)
-        for line in memorised(rows)
-    ]
-    missing = "`invlib bench memorisation` measures this; there are no rows of it yet."
-    return table(head.split(", "), [line.split("|") for line in lines]) if lines else missing
+    line = "`{prior}`|{method}|{samples}|{faces:,}|{drawn:.3f}|{unseen:.3f}|{nearness:.2f}|{alike:.2f}"
+    return measured_by("memorisation", head, line, memorised(rows))
 
 
 def memorised(rows: Iterable[Row]) -> list[Row]:
@@ -218,6 +210,16 @@ def memorised(rows: Iterable[Row]) -> list[Row]:
         }
         for row in latest.values()
     ]
+
+
+def measured_by(experiment: str, head: str, line: str, rows: Sequence[Row]) -> str:
+    """A table of an experiment, or a sentence that says how to measure it if there are no rows.
+
+    The titles in `head` are separated by ", ", and the cells of `line`, a format of each row's columns, by "|".
+    """
+    if not rows:
+        return f"`invlib bench {experiment}` measures this; there are no rows of it yet."
+    return table(head.split(", "), [line.format(**row).split("|") for row in rows])
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

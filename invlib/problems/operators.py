@@ -799,7 +799,25 @@ class StructuredRows(LinearOperator):
         return self.signs * hartley(embed(m, self.chosen, self.image_shape), dims=(-3, -2, -1))
 
 
-class DenseRows(LinearOperator):
+class StoredMatrix(LinearOperator):
+    """A measurement `Aᵀ x` by a matrix A that is stored, (channels · height · width, m); the base of those below."""
+
+    matrix: Tensor
+
+    def _store(self, matrix: Tensor) -> None:
+        self.register_buffer("matrix", matrix)
+        self.measurement_shape = (matrix.shape[1],)
+
+    def measure(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return x.flatten(1) @ self.matrix
+
+    def adjoint(self, m: Tensor) -> Tensor:
+        self.check_measurements(m)
+        return (m @ self.matrix.T).unflatten(1, self.image_shape)
+
+
+class DenseRows(StoredMatrix):
     """A Gaussian matrix whose rows were made orthonormal: the paper's compressive sensing.
 
     The matrix is stored, so use this for small images only. Measurements, parameters and errors are as for
@@ -814,7 +832,6 @@ class DenseRows(LinearOperator):
     True
     """
 
-    matrix: Tensor
     largest: ClassVar[int] = 2**27
 
     def __init__(self, image_shape: Sequence[int], keep: float, seed: int = 0) -> None:
@@ -826,19 +843,10 @@ class DenseRows(LinearOperator):
                 f"keep asks for a dense {size}×{count} matrix, more than {self.largest / 1e6:.0f} million entries: "
                 "use structured rows instead"
             )
-        self.register_buffer("matrix", orthonormal_columns(size, count, seed))
-        self.measurement_shape = (count,)
-
-    def measure(self, x: Tensor) -> Tensor:
-        self.check_image(x)
-        return x.flatten(1) @ self.matrix
-
-    def adjoint(self, m: Tensor) -> Tensor:
-        self.check_measurements(m)
-        return (m @ self.matrix.T).unflatten(1, self.image_shape)
+        self._store(orthonormal_columns(size, count, seed))
 
 
-class DenseMatrix(LinearOperator):
+class DenseMatrix(StoredMatrix):
     """Weighted sums of all the numbers of an image, as they are: `measure` is `Aᵀ x`.
 
     The rows are not orthonormal, and `adjoint` is `A m`, not the pseudo-inverse. `solve` uses conjugate gradients.
@@ -859,24 +867,13 @@ class DenseMatrix(LinearOperator):
     FLOOR = 0.01
     """The least noise that `solve` allows for, as in `FramedBlur`."""
 
-    matrix: Tensor
-
     def __init__(self, image_shape: Sequence[int], matrix: Tensor) -> None:
         super().__init__(image_shape)
         if matrix.ndim != 2 or len(matrix) != (size := math.prod(self.image_shape)):
             raise ValueError(
                 f"matrix must have {size} rows, one for each number of an image, got {tuple(matrix.shape)}"
             )
-        self.register_buffer("matrix", matrix)
-        self.measurement_shape = (matrix.shape[1],)
-
-    def measure(self, x: Tensor) -> Tensor:
-        self.check_image(x)
-        return x.flatten(1) @ self.matrix
-
-    def adjoint(self, m: Tensor) -> Tensor:
-        self.check_measurements(m)
-        return (m @ self.matrix.T).unflatten(1, self.image_shape)
+        self._store(matrix)
 
     def project(self, x: Tensor) -> Tensor:
         """Return `A (AᵀA + ε)⁻¹ Aᵀ x`, the part of images (batch, *image_shape) that is measured."""

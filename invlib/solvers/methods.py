@@ -217,7 +217,10 @@ def default_prior(channels: int) -> str:
 
 
 def default_denoiser(pictures: str | None, channels: int) -> str:
-    """The same for pictures of a kind that flows are for, `structured.FACES` or `DIGITS`; None is for all others."""
+    """The shipped denoiser for pictures with structured noise.
+
+    `pictures` is the kind of those that flows are for, `structured.FACES` or `DIGITS`, and None for all others.
+    """
     return "bf-cnn-mnist" if pictures == DIGITS else default_prior(channels)
 
 

@@ -65,7 +65,7 @@ class SignPosterior(Posterior):
         return brightened(self.likeliest(self.denoise(y), sigma))
 
     def replaced(self, y: Tensor, sigma: Level) -> Tensor:
-        """The same, because `mean` takes no derivative of the denoiser."""
+        """The estimate of `mean`, which takes no derivative of the denoiser."""
         return self.mean(y, float(sigma))
 
     @torch.inference_mode(False)

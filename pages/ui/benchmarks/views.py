@@ -269,20 +269,21 @@ def calibrated(rows: Sequence[Row]) -> None:
         "the average holds the truth at 90 % of the numbers that were not measured. The last column is the test on "
         "these pictures."
     )
-    lines = report.calibrated(rows)
-    columns = {name: [line[name] for line in lines] for name in lines[0]}
-    tables.show(columns, "How honest the spread of samples is, by problem")
+    show_rows(report.calibrated(rows), "How honest the spread of samples is, by problem")
 
 
 def memorised(rows: Sequence[Row]) -> None:
     """Show how near to their training faces the samples of priors are."""
     st.caption(
-        "Has a prior only learnt its training faces by heart? For every sample the training face that is nearest to it "
-        "is found, and how far it is: the root mean square of the differences, of 1 between black and white. Faces "
-        "that were held out of the training do the same. A prior that copies draws samples that are much nearer, and "
-        "its ratio of the two medians is far below 1. Pale pictures are near to all others: in the last column all "
-        "have the same brightness and contrast."
+        "Has a prior only learnt its training faces by heart? Each sample is compared with the training face nearest "
+        "to it, and so is each of as many faces that were held out. The distance is the root mean square of the "
+        "differences, where black and white are 1 apart. If a prior copies, its samples are much nearer than held-out "
+        "faces are, and the ratio of the two medians is far below 1. Pale pictures are near to all others, so the last "
+        "column compares pictures that were given the same brightness and contrast."
     )
-    lines = report.memorised(rows)
-    columns = {name: [line[name] for line in lines] for name in lines[0]}
-    tables.show(columns, "How near to their training faces the samples of each prior are")
+    show_rows(report.memorised(rows), "How near to their training faces the samples of each prior are")
+
+
+def show_rows(lines: Sequence[Row], alt: str) -> None:
+    """Show rows that have the same columns as a table."""
+    tables.show({name: [line[name] for line in lines] for name in lines[0]}, alt)
