@@ -171,8 +171,8 @@ def test_what_was_not_measured_counts_less_the_more_noise_is_in_it():
         return [y - net(y, measured, sigma) for y in (first, second)]
 
     torch.testing.assert_close(*estimates(math.inf))
-    changes = [float((a - b).abs().mean()) for a, b in map(estimates, (0.0, 0.25, 1.0, 100.0))]
-    assert changes[0] == changes[1] > changes[2] > changes[3]
+    changes = [float((a - b).abs().mean()) for a, b in map(estimates, (0.25, 1.0, 100.0))]
+    assert changes[0] > changes[1] > changes[2] > 0
     both = net(torch.cat([first, second]), torch.cat([measured, measured]), torch.tensor([0.2, 0.7]))
     torch.testing.assert_close(both[1:], net(second, measured, 0.7))
 

@@ -436,11 +436,12 @@ class ToldGaussian(Denoiser):
         self.sigmas = iter(sigmas)
 
     def estimate_noise(self, y: Tensor) -> Tensor:
-        shrunk, told = y.split(1, dim=1)
+        shrunk, told, level = y.split(1, dim=1)
         torch.testing.assert_close(told, self.operator.project(shrunk), atol=1e-4, rtol=0)
         sigma = next(self.sigmas)
+        assert bool((level == min(sigma, 1)).all())
         weight, shrink = sigma**-2, min(1, DROWNED / sigma)
-        unmeasured = (shrunk - told) / shrink
+        unmeasured = (shrunk - told) / shrink if shrink else torch.zeros_like(told)
         image = told + unmeasured
         # Of the measured part, y and m are told as one, with the information of both.
         precision = torch.diag(1 / self.prior.variances + weight) + self.rows * self.known @ self.rows.T

@@ -43,6 +43,7 @@ def add_to(commands: Commands) -> None:
         architecture={"choices": list(ARCHITECTURES)},
         channels={"type": int, "choices": (1, 3)},
         crop={"type": int, "help": "side of a crop in pixels (default %(default)s)"},
+        reduced={"action": "store_true", "help": "train on reduced photographs as well; on compressed ones only so"},
         optimizer=OPTIMIZER,
         uniform={"type": float, "metavar": "SHARE", "help": uniform},
         sigma_min={"type": float, "help": "the lowest noise level that is log-uniform (default %(default)s)"},
@@ -57,7 +58,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--start", metavar="PRIOR", help=start)
     compiled = "fuse with torch.compile: needs a C++ compiler, twice as fast for BFCNN"
     command.add_argument("--compile", action="store_true", help=compiled)
-    minutes = "end after this time instead of --steps; the learning rate falls in the last 60 %% of it"
+    minutes = "end after this time in all instead of --steps; the learning rate falls from start to end"
     command.add_argument("--minutes", type=float, help=minutes)
     every = "steps between measurements of the PSNR (default %(default)s)"
     command.add_argument("--validate-every", type=parse_count, default=500, help=every)

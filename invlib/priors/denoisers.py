@@ -41,7 +41,8 @@ class Denoiser(nn.Module):
     multiple : `estimate_noise` only has to accept sides that are multiples of this.
     fixed : whether it knows places in the picture, so that it cannot be given a part of one.
     told : whether the network can be told what was measured of the clean images. Then `estimate_noise` is given twice
-        as many channels: the noisy images, and below them the part of them that was measured.
+        as many channels and one: the noisy images, below them the part of them that was measured, and below that the
+        noise level in the rest, in every pixel.
 
     >>> class HighPass(Denoiser):
     ...     def estimate_noise(self, y):
@@ -67,7 +68,7 @@ class Denoiser(nn.Module):
 
         A network that is told what was measured sees the rest of `y`, u = y - M Mᵀ y, times c = min(1, 0.25 / σ). So
         strong noise does not drown what was measured, and what the network takes from its input is the image. Below
-        0.25, it is a denoiser as any other.
+        0.25, it is a denoiser as any other. If σ is infinite, it sees the measurements alone.
 
         Parameters
         ----------
@@ -94,9 +95,10 @@ class Denoiser(nn.Module):
             unmeasured = y - measured
             level = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1)
             shrink = (DROWNED / level).clamp_max(1)
-            y = torch.cat([measured + shrink * unmeasured, measured], 1)
+            known = level.clamp_max(1).expand(len(y), 1, *y.shape[2:])
+            y = torch.cat([measured + shrink * unmeasured, measured, known], 1)
         elif self.told:
-            y = torch.cat([y, torch.zeros_like(y)], 1)
+            y = torch.cat([y, y.new_zeros(len(y), self.channels + 1, *y.shape[2:])], 1)
         height, width = y.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
         # Reflect where possible: to the network, copies of one noisy row look like stripes, which it would keep.
@@ -265,7 +267,7 @@ class BFUNet(Denoiser):
         def stage(scale: int) -> nn.Sequential:
             return nn.Sequential(*(ResidualBlock(width[scale]) for _ in range(blocks[scale])))
 
-        self.stem = conv(4 * channels * (2 if told else 1), width[0])
+        self.stem = conv(4 * (2 * channels + 1 if told else channels), width[0])
         self.enc = nn.ModuleList(stage(scale) for scale in range(len(steps)))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in steps)
         self.mid = stage(-1)

@@ -70,7 +70,7 @@ def _measured_field(twin: Denoiser, side: int) -> int | None:
     start = side // 2 // block * block
     y = torch.ones(
         1,
-        twin.channels * (2 if twin.told else 1),
+        2 * twin.channels + 1 if twin.told else twin.channels,
         2 * start + block,
         2 * start + block,
         dtype=torch.float64,

@@ -6,7 +6,7 @@ import gzip
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -29,17 +29,43 @@ def list_photographs(folder: Path) -> list[Path]:
 
 def read_photographs(folder: Path, channels: int) -> list[Tensor]:
     """Read every picture under `folder`, in the order of the paths: uint8, (channels, height, width)."""
+    return [picture for (picture,) in read_sizes(folder, channels, (1.0,))]
 
-    def read(path: Path) -> Tensor:
-        with Image.open(path) as picture:
-            pixels = torch.from_numpy(np.array(picture.convert("L" if channels == 1 else "RGB")))
-        return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+REDUCED = (1.0, 0.7, 0.5)
+"""The sizes of photographs that are also used reduced, as fractions of their own."""
+
+FINE = 10.0
+"""The mean step of a JPEG's quantisation, in grey levels, above which its compression shows. Quality 90 has 11.5."""
+
+
+def read_sizes(folder: Path, channels: int, sizes: Sequence[float]) -> list[list[Tensor]]:
+    """Read every picture under `folder`, in the order of the paths, in each of the `sizes`.
+
+    The sizes are fractions of a picture's own. If there are several, a JPEG whose compression shows is only used
+    reduced, because a prior would learn its artefacts. ValueError is raised if there are no pictures.
+    """
+
+    def read(path: Path) -> list[Tensor]:
+        with Image.open(path) as opened:
+            steps = getattr(opened, "quantization", None)
+            compressed = steps is not None and np.mean(steps[0]) > FINE
+            picture = opened.convert("L" if channels == 1 else "RGB")
+        chosen = [size for size in sizes if size < 1 or len(sizes) == 1 or not compressed]
+        sides = [tuple(max(1, round(side * size)) for side in picture.size) for size in chosen]
+        return [as_bytes(picture.resize((width, height), Image.Resampling.BICUBIC)) for width, height in sides]
 
     with ThreadPoolExecutor() as pool:
         pictures = list(pool.map(read, list_photographs(folder)))
     if not pictures:
         raise ValueError(f"no pictures in {folder}; give a folder of photographs (JPEG or PNG)")
     return pictures
+
+
+def as_bytes(picture: Image.Image) -> Tensor:
+    """The pixels of a grey or colour picture: uint8, (channels, height, width)."""
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def read_idx(path: Path) -> Tensor:
@@ -211,17 +237,23 @@ class Crops:
         return self.pixels[:, column(self.starts[chosen] + top * width + left) + offset].transpose(0, 1).float() / 255
 
 
-def load_training_set(data: Path, channels: int) -> tuple[list[Tensor], list[Tensor], Augment]:
+def load_training_set(data: Path, channels: int, reduced: bool = False) -> tuple[list[Tensor], list[Tensor], Augment]:
     """Split pictures into a training and a validation set.
 
     `data` is a folder of photographs at any depth, a folder of MNIST's idx files, or a zip file of CelebA's aligned
     faces. Two per cent of the pictures (at least one, at most 64) are kept for validation and never trained on. They
     are the same in every run, whatever its seed, so that a run that starts from the weights of another run is judged on
     pictures that neither has seen. Of faces, the flows' training set is taken (see `load_images`), and 64 of those that
-    it leaves. Returned are the training pictures, the validation pictures, and how pictures may be flipped. ValueError
-    is raised for fewer than two pictures, or if faces are not asked for in colour.
+    it leaves. With `reduced`, photographs for training also come in smaller sizes (see `read_sizes`).
+
+    Returned are the training pictures, the validation pictures, and how pictures may be flipped. ValueError is raised
+    for fewer than two pictures, if faces are not asked for in colour, or if other pictures than photographs are to be
+    reduced.
     """
     augment: Augment = "all"
+    faces_or_digits = zipfile.is_zipfile(data) or (data / TRAINING_DIGITS).exists()
+    if reduced and faces_or_digits:
+        raise ValueError(f"the pictures in {data} have one size: only photographs can be reduced")
     if zipfile.is_zipfile(data):
         if channels != 3:
             raise ValueError(f"the faces in {data} are in colour: train a network of 3 channels, not {channels}")
@@ -231,9 +263,10 @@ def load_training_set(data: Path, channels: int) -> tuple[list[Tensor], list[Ten
         pictures, augment = list(read_idx(idx)), "none"
     else:
         pictures = read_photographs(data, channels)
+    sizes = read_sizes(data, channels, REDUCED) if reduced else [[picture] for picture in pictures]
     order = np.random.default_rng(0).permutation(len(pictures))
     held_out = min(64, max(1, len(pictures) // 50))
     if len(pictures) <= held_out:
         raise ValueError(f"{data} has too few pictures to hold one out for validation; give at least two")
-    training = [pictures[index] for index in sorted(order[held_out:])]
+    training = [picture for index in sorted(order[held_out:]) for picture in sizes[index]]
     return training, [pictures[index] for index in sorted(order[:held_out])], augment

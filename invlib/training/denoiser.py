@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from invlib import runtime
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
-from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask, StructuredRows
+from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask
 from invlib.training import processes
 from invlib.training.data import Crops, load_training_set
 from invlib.training.measurements import POOL, pooled_operator
@@ -32,6 +32,9 @@ GROUP = 4
 
 EXACT = 0.75
 """The share of the measurements that have no noise."""
+
+ALONE = 0.4
+"""The share of the crops of which a network that is told the measurements sees nothing else."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ class Recipe(Optimisation):
     blocks : residual blocks of a U-Net at each scale, finest first; None for two.
     width : channels of a U-Net at each scale, finest first; None for 64, 128 and 256.
     crop : side of the square crops, in pixels.
+    reduced : take crops from reduced photographs as well, which are sharper and have no traces of compression.
     sigma_min, sigma_max, uniform : the share `uniform` of the noise levels is uniform on [0, `sigma_max`], and the rest
         is log-uniform from `sigma_min` to `sigma_max`, so that training sees low levels, where pictures become sharp,
         as often as high ones. Samples of a prior alone start from noise that drowns everything, for which 1 is too low.
-    told : tell the network what was measured: each group of four crops has a random measurement of its own.
+    told : tell the network what was measured: each group of four crops has a random measurement of its own. Of 40 % of
+        the crops it sees the measurements alone.
     strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.
@@ -62,6 +67,7 @@ class Recipe(Optimisation):
     blocks: tuple[int, ...] | None = None
     width: tuple[int, ...] | None = None
     crop: int = 64
+    reduced: bool = False
     sigma_min: float = 0.005
     sigma_max: float = 1.0
     uniform: float = 0.5
@@ -137,14 +143,16 @@ def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> Noisy:
         return Noisy(channels_last(x + white), white, 1 / (sigma.flatten().clamp_max(1) + 0.02))
     # One half of the levels is uniform and the other log-uniform, so they are shuffled before crops become groups.
     sigma = sigma[torch.randperm(len(sigma), generator=generator, device=x.device)]
-    white = sigma * torch.randn(x.shape, generator=generator, device=x.device)
     random = np.random.default_rng((recipe.seed, step, 1))
     groups = []
-    for clean, noise, levels in zip(x.split(GROUP), white.split(GROUP), sigma.split(GROUP), strict=True):
+    for clean, levels in zip(x.split(GROUP), sigma.split(GROUP), strict=True):
         shape, number = (x.shape[1], x.shape[2], x.shape[3]), int(random.integers(POOL))
         operator = pooled_operator(shape, recipe.seed, number, x.device)
         level = None if random.random() < EXACT else 0.005 * 40 ** random.random()
-        groups.append(told_noise(clean, noise, levels, operator, level, generator))
+        if operator is not None:
+            alone = torch.rand(levels.shape, generator=generator, device=x.device) < ALONE
+            levels = levels.masked_fill(alone, math.inf)
+        groups.append(told_noise(clean, levels, operator, level, generator))
     return side_by_side(groups)
 
 
@@ -158,43 +166,34 @@ def scribbled(x: Tensor, recipe: Recipe, step: int, generator: torch.Generator) 
 
 
 def told_noise(
-    x: Tensor,
-    white: Tensor,
-    sigma: Tensor,
-    operator: LinearOperator | None,
-    level: float | None,
-    generator: torch.Generator,
+    x: Tensor, sigma: Tensor, operator: LinearOperator | None, level: float | None, generator: torch.Generator
 ) -> Noisy:
     """Crops (n, C, H, W) plus the noise that a measurement by `operator` leaves of white noise of the levels `sigma`.
 
-    `level` is the level of the noise of the measurements, in the picture that they show, or None if they are exact. If
-    a measurement has the level s, an iterate of level σ and the measurement together have noise of the level
-    (1/σ² + 1/s²)^-½ in the measured part.
+    Where σ is infinite, nothing but the measurements is left of a crop. `level` is the level of the noise of the
+    measurements, in the picture that they show, or None if they are exact. If a measurement has the level s, an iterate
+    of level σ and the measurement together have noise of the level (1/σ² + 1/s²)^-½ in the measured part.
     """
+    alone = sigma.isinf()
+    white = sigma.masked_fill(alone, 0) * torch.randn(x.shape, generator=generator, device=x.device)
+    sigma = sigma.flatten()
     if operator is None:
-        sigma = sigma.flatten()
-        return Noisy(
-            channels_last(x + white), white, 1 / (sigma + 0.02), torch.zeros_like(x), torch.zeros_like(sigma), (None,)
-        )
+        nothing, unknown = torch.zeros_like(x), torch.zeros_like(sigma)
+        return Noisy(channels_last(x + white), white, 1 / (sigma + 0.02), nothing, unknown, (None,))
     detail = x - x.mean((2, 3), keepdim=True)
-    known, unknown = operator.project(torch.cat([white, detail])).chunk(2)
-    noise, unknown = white - known, (detail - unknown).square().mean().sqrt()
+    known, shown, of_detail = operator.project(torch.cat([white, x, detail])).chunk(3)
+    noise = torch.where(alone, shown - x, white - known)
     if level is not None:
         s = operator.noise_levels(level).to(x.device)
         own = torch.randn(len(x), *operator.measurement_shape, generator=generator, device=x.device)
         both = (1 / sigma.view(-1, *[1] * (own.ndim - 1)).square() + 1 / s.square()).rsqrt()
         noise = noise + operator.adjoint(both * own)
-    sigma = sigma.flatten()
-    # However much noise there is, exact measurements bound the error.
-    weight = 1 / (torch.minimum(sigma, 4 * unknown) if level is None else sigma).add(0.02)
-    return Noisy(
-        channels_last(x + noise),
-        noise,
-        weight,
-        operator.project(x + noise),
-        sigma,
-        (operator if level is None else None,),
-    )
+    # However much noise there is, the error is bounded: of exact measurements by the detail that they leave out.
+    missing = detail if level is not None else detail - of_detail
+    bounded = torch.minimum(sigma, 4 * missing.square().mean().sqrt())
+    y = channels_last(x + noise)
+    exact = operator if level is None else None
+    return Noisy(y, noise, 1 / (bounded + 0.02), operator.project(y), sigma, (exact,))
 
 
 def side_by_side(groups: list[Noisy]) -> Noisy:
@@ -221,13 +220,16 @@ def warm_start(net: Denoiser, source: Denoiser, y: Tensor) -> None:
     """
     state = source.state_dict()
     if net.channels != source.channels:
-        first, last = (key for key in state if state[key].shape != net.state_dict()[key].shape)
-        parts = state[first].chunk(2 if source.told else 1, 1)
-        mixed = torch.cat([mix_colours(part, source.channels, net.channels, dim=1) for part in parts], 1)
-        state[first] = mixed * source.channels / net.channels
+        first, *_, last = (key for key in state if key.endswith("weight") and state[key].ndim == 4)
+        levels = 4 if source.told else 0  # of the four pixels that a U-Net takes together
+        pictures, level = state[first].split([state[first].shape[1] - levels, levels], 1)
+        parts = [mix_colours(part, source.channels, net.channels, dim=1) for part in pictures.chunk(1 + source.told, 1)]
+        state[first] = torch.cat([*(part * source.channels / net.channels for part in parts), level], 1)
         state[last] = mix_colours(state[last], source.channels, net.channels, dim=0)
     if net.told and not source.told:
-        state["stem.weight"] = torch.cat([state["stem.weight"], torch.zeros_like(state["stem.weight"])], 1)
+        known = state["stem.weight"]
+        ignored = known.new_zeros(len(known), 4 * (net.channels + 1), *known.shape[2:])
+        state["stem.weight"] = torch.cat([known, ignored], 1)
     missing, unexpected = net.load_state_dict(state, strict=False)
     if unexpected:
         raise ValueError(f"the network to start from has more layers than the new one: {', '.join(unexpected[:3])}...")
@@ -283,12 +285,11 @@ MEASUREMENTS = {
     "blocks 8": lambda shape: BlockAverage(shape, 8),
     "low-pass 10 %": lambda shape: LowPass(shape, 0.1),
     "pixels 10 %": lambda shape: Mask.random_pixels(shape, 0.1),
-    "rows 10 %": lambda shape: StructuredRows(shape, 0.1),
     "hole": lambda shape: Mask.block(shape, (shape[1] // 4, shape[2] // 4, shape[1] // 2, shape[2] // 2)),
 }
 """What is measured of the validation pictures."""
 
-VALIDATION_LEVELS = (1.0, 0.3, 0.1)
+VALIDATION_LEVELS = (math.inf, 0.3, 0.1)
 """Of the noise in the rest."""
 
 
@@ -296,7 +297,7 @@ VALIDATION_LEVELS = (1.0, 0.3, 0.1)
 def validate_told(
     net: Denoiser, pictures: list[Tensor], device: torch.device, side: int = 128
 ) -> dict[str, list[float]]:
-    """Mean PSNR in dB of one estimate by what was measured, and from noise of σ 1, 0.3 and 0.1 in the rest.
+    """Mean PSNR in dB of one estimate from the measurements alone, and with noise of σ 0.3 and 0.1 in the rest.
 
     It is taken over all channels, on the middle of each picture.
     """
@@ -308,10 +309,9 @@ def validate_told(
                 height, width = (min(side, length) // 8 * 8 for length in picture.shape[-2:])
                 top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
                 x = picture[None, :, top : top + height, left : left + width].to(device).float() / 255
-                white = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(device)
-                operator, generator = build((x.shape[1], height, width)).to(device), torch.Generator(device)
-                level = torch.full((1, 1, 1, 1), sigma, device=device)
-                noisy = told_noise(x, sigma * white, level, operator, None, generator)
+                operator = build((x.shape[1], height, width)).to(device)
+                level, generator = torch.full((1, 1, 1, 1), sigma, device=device), torch.Generator(device)
+                noisy = told_noise(x, level, operator, None, generator.manual_seed(index))
                 with runtime.autocast(device):
                     error = net(noisy.y, noisy.measured, noisy.sigma) - noisy.noise
                 error = error - operator.project(error)
@@ -343,7 +343,7 @@ def train(
     compiled : let `torch.compile` fuse the operations between the convolutions. It needs a C++ compiler, and makes
         BF-CNN more than twice as fast.
     validate_every : number of steps between measurements of the PSNR.
-    minutes : choose the number of steps such that the run ends in time, and the learning rate falls in the last part.
+    minutes : end after this time in all, instead of a number of steps. The learning rate falls from start to end.
 
     Raises
     ------
@@ -351,7 +351,7 @@ def train(
         started cannot share a batch evenly.
     """
     device = begin(recipe, GROUP if recipe.told else 1)
-    pictures, validation, augment = load_training_set(data, recipe.channels)
+    pictures, validation, augment = load_training_set(data, recipe.channels, recipe.reduced)
     crops = Crops(pictures, min(recipe.crop, *pictures[0].shape[-2:]), augment, recipe.seed, device)
     net = recipe.build()
     if source is not None:

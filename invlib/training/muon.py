@@ -30,17 +30,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+            averages = [self.state[kernel].setdefault("momentum", torch.zeros_like(kernel)) for kernel in kernels]
+            gradients = [kernel.grad for kernel in kernels]
+            torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+            updates = torch._foreach_lerp(gradients, averages, group["momentum"])
             # Kernels of one shape are a batch, which keeps a GPU busier than one after the other.
-            updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-            for kernel in group["params"]:
-                average = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
-                average.lerp_(kernel.grad, 1 - group["momentum"])
-                update = kernel.grad.lerp(average, group["momentum"]).flatten(1)
-                updates.setdefault(update.shape, []).append((kernel, update))
-            for pairs in updates.values():
-                steps = orthogonalise(torch.stack([update for _, update in pairs]))
-                for (kernel, _), step in zip(pairs, steps, strict=True):
-                    kernel.add_(step.view_as(kernel), alpha=-group["lr"])
+            shapes: dict[torch.Size, list[int]] = {}
+            for index, update in enumerate(updates):
+                shapes.setdefault(update.flatten(1).shape, []).append(index)
+            for indices in shapes.values():
+                steps = orthogonalise(torch.stack([updates[index].flatten(1) for index in indices]))
+                changed = [kernels[index] for index in indices]
+                shaped = [step.view_as(kernel) for kernel, step in zip(changed, steps, strict=True)]
+                torch._foreach_add_(changed, shaped, alpha=-group["lr"])
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

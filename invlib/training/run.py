@@ -7,14 +7,13 @@ in the state file, so that a training that was stopped goes on where it was. Sev
 
 from __future__ import annotations
 
-import collections
 import functools
 import itertools
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,8 @@ from invlib.checks import check_seed
 from invlib.training import processes
 from invlib.training.muon import Muon
 
-DECAYING = 0.6
-"""The share of the time in which the learning rate falls, if a run has a time instead of a number of steps."""
-
 UNKNOWN = 10**9
-"""The number of steps of a run whose time is given, until it is known."""
+"""The number of steps of a run whose time is given, until it is over."""
 
 MUON_RATIO = 20
 """How many times the learning rate a step of Muon is."""
@@ -114,7 +110,7 @@ class Training:
     recipe, state_file, save_every : as in `denoiser.train`.
     net, average : the network, and another of its kind for the running average of its weights.
     betas : decays of AdamW.
-    minutes : end after this time. The number of steps follows from their speed once the learning rate is to fall.
+    minutes : end after this time in all, instead of a number of steps. The learning rate falls with the time.
     others : networks that are trained besides, by their names in the state file.
 
     Raises
@@ -136,7 +132,7 @@ class Training:
     ) -> None:
         self.recipe, self.path, self.save_every, self.minutes = recipe, state_file, save_every, minutes
         if minutes:
-            self.recipe = replace(recipe, steps=UNKNOWN, decay=1)
+            self.recipe = replace(recipe, steps=UNKNOWN, decay=UNKNOWN)
         average.load_state_dict(net.state_dict())
         trained = {"net": net, **others}
         self.networks = {**trained, "average": average}
@@ -149,7 +145,6 @@ class Training:
         if processes.count() > 1 and any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
             raise ValueError("batch normalisation needs the whole batch: train this network without torchrun")
         self.started, self.saved = time.monotonic() - self.seconds, self.seconds
-        self.first, self.clock = self.seconds, collections.deque[tuple[int, float]](maxlen=50)
 
     def descend(self, loss: Tensor, clip: float, part: str = "net") -> bool:
         """Take a step of one network, its gradient clipped to the norm `clip`. Return False if that was not finite."""
@@ -159,7 +154,7 @@ class Training:
         processes.average_gradients(network)
         if not nn.utils.clip_grad_norm_(network.parameters(), clip).isfinite():
             return False
-        rate = learning_rate(self.done, self.recipe)
+        rate = learning_rate(self.done, self.recipe, self.seconds / (60 * self.minutes) if self.minutes else None)
         for optimizer in self.optimizers[part]:
             optimizer.param_groups[0]["lr"] = rate * (MUON_RATIO if isinstance(optimizer, Muon) else 1)
             optimizer.step()
@@ -178,22 +173,14 @@ class Training:
         self.done += 1
         self.skipped += not changed
         self.seconds = processes.of_first(time.monotonic() - self.started)
-        if self.minutes and self.recipe.steps == UNKNOWN:
-            self._plan(60 * self.minutes)
+        if self.minutes and self.recipe.steps == UNKNOWN and self.seconds > 60 * self.minutes:
+            self.recipe = replace(self.recipe, steps=self.done + 1, decay=self.done + 1)
         due = self.done == self.recipe.steps or self.seconds - self.saved > self.save_every
         if due:
             if processes.rank() == 0:
                 self._save()
             self.saved = self.seconds
         return replace(self.progress(dict(zip(losses, means, strict=True)), quality), saved=due)
-
-    def _plan(self, total: float) -> None:
-        """Choose the number of steps of a run of `total` seconds, as soon as its learning rate is to fall."""
-        self.clock.append((self.done, self.seconds))
-        (done, seconds), left = self.clock[0], total - (self.seconds - self.first)
-        if left <= DECAYING * total and self.done > done:
-            steps = max(1, int((self.done - done) / (self.seconds - seconds) * left))
-            self.recipe = replace(self.recipe, steps=self.done + steps, decay=steps)
 
     def progress(self, losses: Mapping[str, float], quality: Mapping[str, Any] | None) -> Progress:
         """Where the training is."""
@@ -218,7 +205,10 @@ class Training:
         with safe_open(self.path, "pt") as stream:
             metadata = stream.metadata()
         self.done, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        if not continues(json.loads(metadata["recipe"]), json.loads(json.dumps(asdict(self.recipe))), self.done):
+        # A setting that the recipe did not have yet when it was saved had the value that is now its default.
+        before = {field.name: field.default for field in fields(self.recipe)} | json.loads(metadata["recipe"])
+        before, now = (json.loads(json.dumps(recipe)) for recipe in (before, asdict(self.recipe)))
+        if not continues(before, now, self.done):
             theirs = metadata["recipe"]
             raise ValueError(f"{self.path} belongs to another recipe, {theirs}; delete it or choose another output")
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*self.networks, "optimizer")}
@@ -238,15 +228,19 @@ class Training:
 
 def continues(before: dict[str, Any], now: dict[str, Any], done: int) -> bool:
     """Whether a run of the recipe `now` is, up to the step `done`, a run of the recipe `before`."""
-    before.setdefault("decay", 0)
     if before["decay"] and now["decay"] and before | {"steps": 0, "decay": 0} == now | {"steps": 0, "decay": 0}:
         return before == now or done <= min(recipe["steps"] - recipe["decay"] for recipe in (before, now))
     return before == now
 
 
-def learning_rate(step: int, recipe: Optimisation) -> float:
-    """The learning rate of a step: a linear warm-up to the peak, and a fall to 1 % of it (see `Optimisation.decay`)."""
+def learning_rate(step: int, recipe: Optimisation, spent: float | None = None) -> float:
+    """The learning rate of a step: a linear warm-up to the peak, and a fall to 1 % of it (see `Optimisation.decay`).
+
+    In a run that has a time instead of a number of steps, it falls from the start with the share `spent` of that time.
+    """
     warm = min(1.0, (step + 1) / recipe.warmup)
+    if spent is not None:
+        return recipe.learning_rate * warm * max(0.01, 1 - spent)
     if recipe.decay:
         return recipe.learning_rate * warm * max(0.01, min(1.0, (recipe.steps - step) / recipe.decay))
     fraction = min(1.0, step / recipe.steps)
