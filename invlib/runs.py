@@ -133,8 +133,8 @@ def settings(
     seed = check_seed(problem.seed if seed is None else seed)
     if problem.parameters.get("seed", seed) != seed:
         raise ValueError(f"a run has one seed: the problem was posed with {problem.seed}, got {seed}")
-    name = method or next(iter(methods_for(problem)))
-    chosen = find(problem, name)
+    name = method or next(iter(methods_for(problem, prior)))
+    chosen = find(problem, name, prior)
     check_whole(1, MOST, samples=samples)
     if samples > 1 and not chosen.draws:
         raise ValueError(f"{name} gives one answer: leave the number of samples at 1, got {samples}")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from invlib.priors import checkpoints
-from invlib.priors.denoisers import BFCNN
+from invlib.priors.denoisers import BFCNN, BFUNet
 from invlib.priors.flows import RealNVP
 from invlib.priors.gans import Generator
 
@@ -40,6 +40,7 @@ def weights_folder() -> dict[str, bytes]:
         "dcgan-mnist": Generator((1, 28, 28), (4, 4), latent_dim=4),
         "bf-unet-color": BFCNN(3, depth=2, width=4),
         "bf-unet-gray": BFCNN(1, depth=2, width=4),
+        "bf-told-color": BFUNet(3, (4, 8), 1, told=True),
         "bf-unet-faces": BFCNN(3, depth=2, width=4),
         "bf-cnn-mnist": BFCNN(1, depth=2, width=4),
         "bf-strokes": BFCNN(3, depth=2, width=4),

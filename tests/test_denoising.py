@@ -181,7 +181,8 @@ def test_noise_that_is_not_told_is_estimated() -> None:
         run = runs.finish(runs.solve(given, runs.settings(given, method)))
         assert run.parameters["noise_estimate"] == pytest.approx(0.1, rel=0.1)
         assert run.truth is None
-    camera = posed(add_noise(examples.picture("camera", side=256).image, 0.01, 0.05, 0), simulated=False)
+    chelsea = examples.picture("chelsea", channels=1, side=256).image
+    camera = posed(add_noise(chelsea, 0.01, 0.05, 0), simulated=False)
     run = runs.finish(runs.solve(camera, runs.settings(camera, "anscombe")))
     assert run.parameters["gain_estimate"] == pytest.approx(0.05, rel=0.3)
 
@@ -229,7 +230,7 @@ def test_what_cannot_be_posed(how: dict[str, Any], said: str) -> None:
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    images.save_image(examples.picture("coffee", side=64).image, "photo.png")
+    images.save_image(examples.picture("chelsea", side=64).image, "photo.png")
     return Path("photo.png")
 
 

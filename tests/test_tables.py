@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from invlib import engines, examples, images, restore
@@ -19,13 +20,22 @@ from invlib.experiments.speed import AsPublished
 from invlib.experiments.tables import TABLES, choose, middle, plan_table
 from invlib.metrics import psnr, spread_skill, ssim, ssim_paper
 from invlib.priors import checkpoints
-from invlib.priors.denoisers import BFCNN
+from invlib.priors.denoisers import BFCNN, BFUNet
 from invlib.problems.operators import BlockAverage
 from invlib.solvers.schedules import predicted_sigmas
 
 NAMES = ("baby", "butterfly", "head")
 
 QUICK = "fast,least-squares,tv,red"
+
+
+def save_told() -> None:
+    """A small network that is told what was measured, and takes the iterate for noise."""
+    net = BFUNet(3, (4, 8), 1, told=True)
+    nn.init.zeros_(net.head.weight)
+    path = checkpoints.weights_folder() / "bf-told-color.safetensors"
+    checkpoints.save(net, path, recipe="none", data="none", quality={})
+    checkpoints.register("bf-told-color", path, "told")
 
 
 def save_prior(name: str, strength: float = 1.0) -> None:
@@ -49,6 +59,7 @@ def priors(tmp_path, monkeypatch):
     monkeypatch.setenv("INVLIB_WEIGHTS", str(tmp_path / "weights"))
     for name in ("bf-unet-color", "bf-unet-gray", "bf-cnn-color"):
         save_prior(name)
+    save_told()
     monkeypatch.setattr(figures, "FIGURE1_SIDE", 12)
 
 

@@ -28,7 +28,7 @@ from invlib.images import Picture
 from invlib.problems import linear
 from invlib.problems.spec import Problem
 from invlib.runs import Settings
-from invlib.solvers.methods import METHODS, default_prior
+from invlib.solvers.methods import METHODS, TOLD_PRIOR
 
 
 def add_to(commands: Commands) -> None:
@@ -65,7 +65,10 @@ def add_problem(command: Parser) -> None:
         "--prior", help="name, file, or hub:owner/repo/file@revision (default: the best for the picture)"
     )
     command.add_argument(
-        "--method", "--sampler", choices=list(METHODS["restore"]), help="how to solve it (default: fast)"
+        "--method",
+        "--sampler",
+        choices=list(METHODS["restore"]),
+        help="how to solve it (default: what suits the picture)",
     )
     add_sampling(command, "samples")
     add_knobs(command, knobs_of_tasks())
@@ -98,10 +101,11 @@ def pose(options: argparse.Namespace, picture: Picture) -> tuple[Problem, Settin
     """The problem that the options pose with a picture, in the colours of its prior, and how to solve it."""
     if options.task is None:
         raise ValueError(f"--task is required: choose one of {', '.join(linear.TASKS)}")
-    name = options.method or "fast"
-    method, prior = METHODS["restore"][name], None
-    if method.prior is not None:
-        prior = options.prior or default_prior(picture.image.shape[1])
+    name, prior = options.method, None
+    method = None if name is None else METHODS["restore"][name]
+    if method is None or method.prior is not None:
+        prior = options.prior or (TOLD_PRIOR if method is not None and method.told else None)
+    if prior is not None:
         picture = in_colours_of(prior, picture)
     seed, samples = options.seed or 0, options.samples or 1
     problem = linear.pose(

@@ -33,6 +33,8 @@ METHODS = {
     "deepred": "DeepRED",
     "paper": "the paper's sampler",
     "fast": "the fast sampler",
+    "reverse": "reverse diffusion, told what was measured",
+    "mean": "the mean of all answers, in one evaluation",
 }
 """Names in the rows -> what a reader calls them, in the order of the tables."""
 

@@ -33,8 +33,8 @@ from invlib.problems import linear
 from invlib.problems.operators import LinearOperator
 from invlib.scores import Scores
 from invlib.solvers import methods
-from invlib.solvers.methods import METHODS, default_prior, load_prior
-from invlib.solvers.schedules import Ascent
+from invlib.solvers.methods import METHODS, TOLD_PRIOR, Method, default_prior, load_prior, suiting
+from invlib.solvers.schedules import Ascent, Reverse
 
 METHODS_OF_TABLES = METHODS["restore"]
 """The samplers, and what a user would try instead."""
@@ -83,10 +83,10 @@ TABLES: dict[str, tuple[Case, ...]] = {
     for name, entries in tomllib.loads(Path(__file__).with_name("reported.toml").read_text(encoding="utf-8")).items()
 }
 
-QUICK = ("fast", "least-squares", "tv")
+QUICK = ("fast", "reverse", "mean", "least-squares", "tv")
 """Methods that run on all pictures of a set."""
 
-SAMPLES = {"fast": 8, "paper": 2}
+SAMPLES = {"fast": 8, "reverse": 8, "paper": 2}
 """Of the paper's sampler, which takes eight to twenty times the evaluations, as many as have a deviation."""
 
 ASCENT: Row = {name: value for name, value in asdict(Ascent()).items() if name != "max_evaluations"}
@@ -124,9 +124,19 @@ def plan_table(name: str, options: Options) -> Plan:
         table_cell(name, case, method, options)
         for case in cases
         for method in METHODS_OF_TABLES
-        if method in chosen and method in (case.methods or METHODS_OF_TABLES)
+        if method in chosen and method in offered(case)
     ]
     return Plan(cells, left_out + missing)
+
+
+def offered(case: Case) -> dict[str, Method]:
+    """The methods of a case by name, our default first."""
+    suitable = suiting("restore", case.task)
+    return {
+        name: method
+        for name, method in suitable.items()
+        if name in (case.methods or suitable) and (case.channels == 3 or not method.told)
+    }
 
 
 def available(cases: Sequence[Case], options: Options) -> tuple[list[Case], list[str]]:
@@ -153,7 +163,7 @@ def table_cell(experiment: str, case: Case, method: str, options: Options) -> Ce
     paths = choose(case, options, *limits)
     if not known.draws:
         return cell(experiment, case, paths, method, {each.name: each.default for each in known.knobs}, options)
-    settings = ASCENT if method == "paper" else default_schedule(case, options.samples or SAMPLES[method])
+    settings = default_settings(case, method, options.samples or SAMPLES[method])
     return cell(experiment, case, paths, method, settings, options, samples=SAMPLES[method])
 
 
@@ -167,7 +177,7 @@ def cell(
     samples: int | None = None,
 ) -> Cell:
     """A row of a method with given settings; of a sampler `samples`, unless the options say how many."""
-    prior = options.prior or default_prior(case.channels)
+    prior = options.prior or (TOLD_PRIOR if METHODS_OF_TABLES[method].told else default_prior(case.channels))
     count = None if samples is None else options.samples or samples
     drawn = {} if count is None else {"samples": count, "seed": 0}
     known = weights(prior) if METHODS_OF_TABLES[method].prior is not None else NO_WEIGHTS
@@ -185,6 +195,15 @@ def cell(
         **known,
     }
     return Cell(key, partial(measure, case, paths, method, settings, count, prior))
+
+
+def default_settings(case: Case, method: str, count: int = 8) -> Row:
+    """The settings of a sampler for a case."""
+    if method == "paper":
+        return ASCENT
+    if method == "reverse":
+        return asdict(Reverse())
+    return default_schedule(case, count)
 
 
 def default_schedule(case: Case, count: int = 8) -> Row:

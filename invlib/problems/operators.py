@@ -41,6 +41,7 @@ class LinearOperator(nn.Module, ABC):
     measurement_shape : shape of the measurements of one image.
     orthonormal : whether the rows are orthonormal. An operator whose rows are not overrides `solve`.
     pictured : whether `view` shows a picture in which the noise of the measurements is white.
+    smooth : whether `M Mᵀ x` is the image, but smaller or blurred. Then a denoiser can be told it.
 
     Examples
     --------
@@ -60,6 +61,7 @@ class LinearOperator(nn.Module, ABC):
     measurement_shape: tuple[int, ...]
     orthonormal: ClassVar[bool] = True
     pictured: ClassVar[bool] = False
+    smooth: bool = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -206,6 +208,7 @@ class BlockAverage(LinearOperator):
     tensor([[[[0.2000, 0.6000]]]])
     """
 
+    smooth = True
     pictured = True
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
@@ -277,6 +280,7 @@ class Downsampling(LinearOperator):
     def __init__(self, image_shape: Sequence[int], factor: int, way: str) -> None:
         super().__init__(image_shape)
         self.measurement_shape, self.way = reduced(self.image_shape, factor), way
+        self.smooth = way in FILTERS
         matrices = (resampling_matrix(side, factor, way) for side in self.image_shape[1:])
         axes = [torch.linalg.svd(matrix, full_matrices=False) for matrix in matrices]
         for name, (left, _, right) in zip(("rows", "columns"), axes, strict=True):
@@ -504,6 +508,8 @@ class LowPass(FourierRows):
     (3, 441)
     """
 
+    smooth = True
+
     def __init__(self, image_shape: Sequence[int], keep: float) -> None:
         check_keep(keep)
         axes = (torch.arange(side) for side in check_shape(image_shape)[1:])
@@ -542,6 +548,8 @@ class Blur(FourierRows):
     transfer: Tensor
     inverse: Tensor
     gains: Tensor
+
+    smooth = True
 
     def __init__(self, image_shape: Sequence[int], kernel: Tensor, threshold: float = 0.05) -> None:
         if not 0 < threshold < 1:

@@ -60,7 +60,7 @@ from invlib.solvers.denoising import denoise_stabilised, fit_noise
 from invlib.solvers.inversion import Iterate
 from invlib.solvers.noise_level import NoiseSeen, see_noise
 from invlib.solvers.posterior import Posterior
-from invlib.solvers.samplers import State, ascend, reverse_diffusion, sample_fast
+from invlib.solvers.samplers import State, ascend, mean_of_all, reverse_diffusion, sample_fast
 from invlib.solvers.schedules import Ascent, Reverse, Schedule
 from invlib.solvers.scribbles import clearest, find_strokes, fit_strokes, tell_apart, wash, widened
 from invlib.solvers.signs import SignPosterior
@@ -130,6 +130,7 @@ class Method:
     minimise : of a method against structured noise, the same for a batch of measurements, each of a picture of its own.
     slow : whether it takes many minutes for a picture.
     package : what has to be installed for it.
+    told : whether its prior is a denoiser that has to be told what was measured.
     """
 
     title: str
@@ -146,6 +147,7 @@ class Method:
     minimise: Minimise | None = None
     slow: bool = False
     package: str | None = None
+    told: bool = False
 
     @property
     def installed(self) -> bool:
@@ -184,7 +186,7 @@ class Method:
             pictures = None
             if isinstance(problem, StructuredProblem) and problem.image_shape == problem.kind.small:
                 pictures = problem.kind.pictures
-            return default_denoiser(pictures, problem.image_shape[0])
+            return TOLD_PRIOR if self.told else default_denoiser(pictures, problem.image_shape[0])
         for pictures, shape in IMAGE_SHAPES.items():
             if shape == problem.image_shape:
                 return f"{FAMILIES[self.prior]}-{pictures}"
@@ -214,6 +216,16 @@ def described(image_shape: ImageShape) -> str:
 def default_prior(channels: int) -> str:
     """The shipped denoiser that is best in quality for time, for pictures of 1 or 3 channels."""
     return "bf-unet-gray" if channels == 1 else "bf-unet-color"
+
+
+TOLD_PRIOR = "bf-told-color"
+"""The shipped denoiser of photographs that is told what was measured; there is none for grey ones."""
+
+
+def is_told(prior: str) -> bool:
+    """Whether a checkpoint is a denoiser that is told what was measured; it is downloaded first if it has to be."""
+    checkpoints.resolve(prior)
+    return bool(checkpoints.describe(prior).arguments.get("told"))
 
 
 def default_denoiser(pictures: str | None, channels: int) -> str:
@@ -346,12 +358,17 @@ def run_paper(
 
 
 def run_reverse(
-    problem: PriorProblem, prior: Denoiser, settings: Settings, count: int, seed: int
+    problem: LinearProblem | PriorProblem, prior: Denoiser, settings: Settings, count: int, seed: int
 ) -> Iterator[Estimate]:
-    if problem.knobs["interpolate"]:
+    if problem.knobs.get("interpolate"):
         raise ValueError("reverse diffusion does not interpolate between two samples: choose the method paper")
     states = reverse_diffusion(posterior(problem, prior), Reverse(**settings), count=count, seed=seed)
-    return from_states(states, lambda images: images)
+    return from_states(states, problem.operator.crop if isinstance(problem, LinearProblem) else lambda images: images)
+
+
+def run_mean(problem: LinearProblem, prior: Denoiser, settings: Settings, count: int, seed: int) -> Iterator[Estimate]:
+    mean = mean_of_all(posterior(problem, prior))
+    yield Estimate(problem.operator.crop(mean), 1, 1, outcome="finished its only evaluation")
 
 
 TEMPERATURE = Knob(
@@ -822,6 +839,15 @@ def lam(about: str) -> Knob:
 DENOISING = ("sinusoidal", "radial", "digits", SCRIBBLE)
 
 
+NEEDS_TOLD = (
+    "a prior that is told what was measured. The shipped one is for pictures in colour, and can be told of one that "
+    "was made smaller without skipping pixels, or blurred by a blur that does not reach beyond the frame"
+)
+
+TOLD = ("super-resolution", "deblurring")
+"""The tasks whose measurements a denoiser can be told: they are a picture, smaller or blurred."""
+
+
 METHODS: dict[str, dict[str, Method]] = {
     "restore": {
         "fast": Method(
@@ -843,6 +869,18 @@ METHODS: dict[str, dict[str, Method]] = {
             forecast=lambda settings: Ascent(**settings).forecast(),
             length=lambda settings: None,
         ),
+        "reverse": Method(
+            "Reverse diffusion",
+            run_reverse,
+            Denoiser,
+            knobs_of(Reverse),
+            TOLD,
+            draws=True,
+            forecast=lambda settings: Reverse(**settings).sigmas(),
+            length=lambda settings: int(settings["evaluations"]),
+            told=True,
+        ),
+        "mean": Method("Mean of all answers", run_mean, Denoiser, tasks=TOLD, told=True),
         "least-squares": Method("Least squares", baseline(least_squares), paper="least-squares"),
         "tv": Method(
             "Total variation", baseline(baselines.least_total_variation), knobs=hidden(steps=500), paper="TVAL3"
@@ -968,12 +1006,16 @@ METHODS["denoise"] = {
 }
 
 
-def methods_for(problem: Problem) -> dict[str, Method]:
+def methods_for(problem: Problem, prior: str | None = None) -> dict[str, Method]:
     """The methods that suit a problem, by name, the default first.
 
-    Flows and GANs are for pictures of one size.
+    Flows and GANs are for pictures of one size. A denoiser can be told some measurements only, and the shipped one that
+    can is for pictures in colour. A method needs a `prior` of its own kind, if one is named.
     """
     methods = suiting(problem.command, problem.task)
+    if isinstance(problem, LinearProblem):
+        told = problem.operator.smooth and (problem.image_shape[0] == 3 if prior is None else is_told(prior))
+        return {name: method for name, method in methods.items() if told or not method.told}
     if not isinstance(problem, StructuredProblem):
         return methods
     if problem.knobs.get("estimate_c"):
@@ -993,10 +1035,12 @@ def suiting(command: str, task: str) -> dict[str, Method]:
     return {name: each for name, each in methods if (common if each.tasks is None else task in each.tasks)}
 
 
-def find(problem: Problem, name: str) -> Method:
-    """A method by name; ValueError if it is unknown or does not suit the problem."""
-    suitable = methods_for(problem)
+def find(problem: Problem, name: str, prior: str | None = None) -> Method:
+    """A method by name; ValueError if it is unknown, or does not suit the problem and the prior."""
+    suitable = methods_for(problem, prior)
     if name in suiting(problem.command, problem.task) and name not in suitable:
+        if isinstance(problem, LinearProblem):
+            raise ValueError(f"{name} needs {NEEDS_TOLD}: choose from {', '.join(suitable)}")
         assert isinstance(problem, StructuredProblem)
         if problem.knobs.get("estimate_c"):
             raise ValueError(f"{name} has to be told how strong the noise is: leave out --estimate-c, or choose pair")

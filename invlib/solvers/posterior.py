@@ -38,7 +38,7 @@ class Posterior:
     ----------
     device : the denoiser's; the measurements and a copy of the operator are moved there.
     measured : how many numbers are known of an image.
-    told : whether the denoiser is told what was measured, so that `mean` takes one evaluation.
+    told : whether the denoiser is told what was measured, so that `mean` takes one evaluation; it has to be `smooth`.
     noise : S, the noise level of each measurement, (1, *measurement_shape); None if all of them are exact.
 
     Raises
@@ -88,7 +88,7 @@ class Posterior:
         self.noise = None if self.operator is None else noise_levels(self.operator, noise)
         if self.noise is not None:
             self.noise = self.noise.to(self.device)
-        self.told = denoiser.told and self.operator is not None and self.operator.orthonormal
+        self.told = denoiser.told and self.operator is not None and self.operator.smooth
         self._network = tiled(self.denoiser)
         self._residual = Batched(self._network)
         self._conditioned = Batched(self._tell if self.told else self._condition)
@@ -101,9 +101,8 @@ class Posterior:
         """The mean of x given the measurements and y = x + σ n: E[x | y, m], from y (n, C, H, W) and its noise level.
 
         If nothing was measured, it is the denoiser's estimate. A denoiser that is told what was measured gives it in
-        one evaluation. The measurements and the measured part of
-        y are first combined into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that
-        of the measurements.
+        one evaluation; if σ is infinite, it is E[x | m]. The measurements and the measured part of y are first combined
+        into one picture, whose noise in that part has the level (1/σ² + 1/s²)^-½, where s is that of the measurements.
 
         Of another denoiser, or if the operator's rows are not orthonormal, the derivative is used as well, for two
         evaluations. Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from invlib.priors.denoisers import Denoiser
@@ -15,8 +16,8 @@ from invlib.runtime import own_defaults
 from invlib.solvers.methods import default_schedule
 from invlib.solvers.noise_level import estimate_noise
 from invlib.solvers.posterior import Level, Posterior
-from invlib.solvers.samplers import State, ascend, sample_fast
-from invlib.solvers.schedules import Ascent
+from invlib.solvers.samplers import State, ascend, mean_of_all, reverse_diffusion, sample_fast
+from invlib.solvers.schedules import Ascent, Reverse
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def restore(
     operator: LinearOperator,
     measurements: Tensor,
     *,
-    sampler: str = "fast",
+    sampler: str | None = None,
     count: int = 1,
     seed: int = 0,
     noise: Level | None = 0.0,
@@ -70,12 +71,13 @@ def restore(
     ----------
     denoiser : blind and bias-free.
     operator, measurements : what was measured, `measurements = operator.measure(x)` for one image, plus `noise`.
-    sampler : "fast" (`sample_fast`) or "paper" (`ascend`).
+    sampler : "reverse" (`reverse_diffusion`), "fast" (`sample_fast`) or "paper" (`ascend`). By default it is the first
+        one if the denoiser can be told what was measured, else the second.
     count : how many samples, which run as a batch.
     seed : sample i depends on `(seed, i)` only.
     noise : standard deviation of the white Gaussian noise in the picture that was measured, a tensor of one level for
         each measurement, or None to have it estimated by `estimate_noise`, whose evaluations are not counted.
-    settings : of the sampler: `schedule` of the fast one, or the fields of `Ascent` for the paper's.
+    settings : of the sampler: `schedule` of the fast one, or the fields of `Reverse`, or of `Ascent` for the paper's.
 
     Raises
     ------
@@ -95,9 +97,11 @@ def restore(
     return collect(states(posterior, sampler, count, seed, **settings), operator.crop)
 
 
-def states(posterior: Posterior, sampler: str, count: int, seed: int, **settings: Any) -> Iterator[State]:
+def states(posterior: Posterior, sampler: str | None, count: int, seed: int, **settings: Any) -> Iterator[State]:
     """A sampler by name, ready to run; ValueError for an unknown one."""
-    match sampler:
+    match sampler or ("reverse" if posterior.told else "fast"):
+        case "reverse":
+            return reverse_diffusion(posterior, Reverse(**settings), count=count, seed=seed)
         case "paper":
             interpolate = settings.pop("interpolate", False)
             return ascend(posterior, Ascent(**settings), count=count, seed=seed, interpolate=interpolate)
@@ -107,7 +111,7 @@ def states(posterior: Posterior, sampler: str, count: int, seed: int, **settings
                 schedule = default_schedule(posterior.operator, count)
             return sample_fast(posterior, schedule, count=count, seed=seed, **settings)
         case _:
-            raise ValueError(f"unknown sampler {sampler!r}; choose one of fast, paper")
+            raise ValueError(f"unknown sampler {sampler!r}; choose one of reverse, fast, paper")
 
 
 def posterior_mean(
@@ -115,12 +119,23 @@ def posterior_mean(
 ) -> Restoration:
     """Estimate the posterior's mean, 2.5 to 4 times faster than eight samples do; parameters are as in `restore`.
 
-    The estimate, `mean` of the result, is the average of one antithetic pair, whose errors of first order cancel, with
+    A denoiser that can be told what was measured gives it in one evaluation (`mean_of_all`). With any other, the
+    estimate, `mean` of the result, is the average of one antithetic pair, whose errors of first order cancel, with
     nothing that spreads the two: no correlation and no extrapolation. So `std` is less than the posterior's spread.
     The estimate is 0.1 to 0.3 dB below the average of eight samples, and above it for holes (docs/results.md).
     """
+    if denoiser.told and operator.smooth:
+        if noise is None:
+            noise = estimate_noise(denoiser, operator, measurements, seed=seed)
+        return collect(only_mean(Posterior(denoiser, operator, measurements, noise)), operator.crop)
     schedule = replace(default_schedule(operator, 2), correlation=0.0, extrapolation=0.0)
-    return restore(denoiser, operator, measurements, count=2, seed=seed, noise=noise, schedule=schedule)
+    return restore(denoiser, operator, measurements, sampler="fast", count=2, seed=seed, noise=noise, schedule=schedule)
+
+
+def only_mean(posterior: Posterior) -> Iterator[State]:
+    """`mean_of_all` as the only step of a sampler."""
+    mean = mean_of_all(posterior)
+    yield State(1, mean, mean, torch.zeros(1), 0.0, 1, "finished its only evaluation")
 
 
 def sample(

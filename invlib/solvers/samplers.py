@@ -229,14 +229,14 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
 
         y' = x̂ + (σ'/σ)² (y - x̂) + σ' √(1 - (σ'/σ)²) n
 
-    So the samples are those of the posterior in the limit of many steps. The first estimates are from noise of the
-    level `sigma_0`, which tells next to nothing of the picture: they are what the measurements say of it.
+    So the samples are those of the posterior in the limit of many steps. If something was measured, the first estimate
+    is E[x | m], as if the first level were infinite: no noise hides what the measurements say.
 
     Parameters
     ----------
     posterior : the prior, and the measurements that its denoiser is told, if there are any.
-    settings : the noise levels; `methods.default_reverse` gives those that suit an operator.
-    count, seed : as in `ascend`. Samples come in pairs of opposite noise, as in `Schedule.antithetic`.
+    settings : the noise levels.
+    count, seed : as in `ascend`.
 
     Yields
     ------
@@ -253,12 +253,14 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
     """
     levels = settings.sigmas()
     if not posterior.told and posterior.operator is not None:
-        raise ValueError("reverse diffusion needs a prior that is told what was measured: use the fast sampler")
-    streams = Streams(seed, count, posterior.shape, posterior.device, opposites(count))
+        raise ValueError(NOT_TOLD)
+    mixing = opposites(count) if settings.antithetic else None
+    streams = Streams(seed, count, posterior.shape, posterior.device, mixing)
 
     y = posterior.start(levels[0], streams.draw(range(count)))
     for t, (level, following) in enumerate(itertools.pairwise([*levels, 0.0]), start=1):
-        x_hat = posterior.mean(y, level)
+        alone = t == 1 and posterior.told
+        x_hat = mean_of_all(posterior, count) if alone else posterior.mean(y, level)
         sigma = (x_hat - y).square().mean((1, 2, 3)).sqrt().cpu()
         if diverged(sigma, levels[0]):
             yield State(t, y, y, sigma, level, t, f"diverged at step {t}: the noise level rises; try another prior")
@@ -266,9 +268,24 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
         if t == len(levels):
             yield State(t, x_hat, x_hat, sigma, level, t, f"finished its {t} evaluations")
             return
-        kept = (following / level) ** 2
+        kept = 0.0 if alone else (following / level) ** 2
         y = x_hat + kept * (y - x_hat) + following * math.sqrt(1 - kept) * streams.draw(range(count))
         yield State(t, y, x_hat, sigma, level, t)
+
+
+NOT_TOLD = (
+    "this needs a prior that is told what was measured, and measurements that it can be told: use the fast sampler"
+)
+
+
+def mean_of_all(posterior: Posterior, count: int = 1) -> Tensor:
+    """E[x | m], the mean of all answers to the measurements, `count` times: (count, C, H, W).
+
+    It takes one evaluation of a denoiser that is told what was measured. ValueError is raised for any other.
+    """
+    if not posterior.told:
+        raise ValueError(NOT_TOLD)
+    return repeat(posterior.mean(posterior.grey(), math.inf), count)
 
 
 def diverged(sigma: Tensor, sigma_0: float) -> bool:

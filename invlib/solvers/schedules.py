@@ -22,6 +22,7 @@ MOST = 100_000
 
 SIGMA_0 = {"label": "First noise level σ₀", "values": SIGMAS_0, "advanced": True}
 SIGMA_L = {"label": "Last noise level σ_L", "values": SIGMAS_L, "advanced": True}
+ABOUT_ANTITHETIC = "Whether samples come in pairs with opposite noise, so that their average needs fewer of them."
 ABOUT_SIGMA_0 = (
     "How strong the noise is at the start, 1 being the picture's full range. A lower level starts closer to the "
     "measured picture and leaves samples fewer ways to differ."
@@ -166,11 +167,7 @@ class Schedule:
         values=(0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5),
         advanced=True,
     )
-    antithetic: bool = knob(
-        True,
-        "Whether samples come in pairs with opposite noise, so that their average needs fewer of them.",
-        shown=False,
-    )
+    antithetic: bool = knob(True, ABOUT_ANTITHETIC, shown=False)
     derivative_above: float = knob(
         0.0,
         "The noise level above which a step also corrects what was not measured, for a second evaluation.",
@@ -243,6 +240,7 @@ class Reverse:
     evaluations : of the denoiser, one for each step.
     sigma_0, sigma_L : noise level of the first and of the last step.
     rho : σ^(1/rho) is linear from `sigma_0` to `sigma_L`; a larger one spends more of the steps at low noise.
+    antithetic : samples come in pairs of opposite noise, as in `Schedule`.
 
     Examples
     --------
@@ -260,6 +258,7 @@ class Reverse:
     sigma_0: float = knob(1.0, ABOUT_SIGMA_0, **SIGMA_0)
     sigma_L: float = knob(0.02, ABOUT_SIGMA_L, **SIGMA_L)
     rho: float = knob(3.0, "σ^(1/rho) falls linearly: a larger one spends more steps at low noise.", shown=False)
+    antithetic: bool = knob(True, ABOUT_ANTITHETIC, shown=False)
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from invlib import runtime
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN, Denoiser, ResidualBlock
-from invlib.problems.operators import BlockAverage, LinearOperator, LowPass, Mask
+from invlib.problems.operators import BlockAverage, Blur, LinearOperator, LowPass, gaussian_kernel
 from invlib.training import processes
 from invlib.training.data import Crops, load_training_set
 from invlib.training.measurements import POOL, pooled_operator
@@ -284,8 +284,7 @@ MEASUREMENTS = {
     "blocks 4": lambda shape: BlockAverage(shape, 4),
     "blocks 8": lambda shape: BlockAverage(shape, 8),
     "low-pass 10 %": lambda shape: LowPass(shape, 0.1),
-    "pixels 10 %": lambda shape: Mask.random_pixels(shape, 0.1),
-    "hole": lambda shape: Mask.block(shape, (shape[1] // 4, shape[2] // 4, shape[1] // 2, shape[2] // 2)),
+    "Gaussian blur": lambda shape: Blur(shape, gaussian_kernel(2.0)),
 }
 """What is measured of the validation pictures."""
 

@@ -13,7 +13,7 @@ from invlib.examples import EXAMPLES
 from invlib.priors import checkpoints
 from invlib.problems.spec import Knob, Problem
 from invlib.runs import Settings
-from invlib.solvers.methods import STROKES_PRIOR, Method, default_prior, find
+from invlib.solvers.methods import STROKES_PRIOR, Method, default_prior, find, methods_for
 from pages.ui import address
 from pages.ui.address import Value
 
@@ -132,35 +132,52 @@ def keyed(method: str, values: Mapping[str, Any], problem: Problem) -> dict[str,
     return {"method": method, **{knobs[name].key: value for name, value in values.items() if name in knobs}}
 
 
-SAMPLERS = (
+SAMPLERS = {"fast": "Fast", "mean": "Instant", "paper": "Paper's"}
+"""Titles of the ways to solve a linear problem."""
+
+ABOUT_SAMPLERS = (
     "Fast: a fixed number of denoising steps, seconds for a small picture. Paper's: the published stochastic ascent, "
     "which takes several times as many steps for pictures of the same quality."
 )
 
+ABOUT_INSTANT = (
+    "Instant: one step of a denoiser that is told what was measured. It finds the mean of all answers, a little less "
+    "well than the average of a few samples does."
+)
+
+
+def ways_for(problem: Problem) -> dict[str, str]:
+    """Names -> titles of the ways to solve a linear problem, our default first."""
+    suitable = methods_for(problem)
+    return {name: title for name, title in SAMPLERS.items() if name in suitable}
+
 
 def settings(
     problem: Problem,
-    ways: Mapping[str, str] = {"fast": "Fast", "paper": "Paper's"},
-    help: str = SAMPLERS,
+    ways: Mapping[str, str] | None = None,
+    help: str | None = None,
     advanced: Iterable[Knob] = (),
 ) -> Settings:
-    """Let the visitor choose how to solve a linear problem. Only the samples and the method are in view.
+    """Let the visitor choose how to solve a problem. Only the samples and the method are in view.
 
     Parameters
     ----------
     problem : what is to be solved.
-    ways : method -> title, our default first and the paper's last.
+    ways : method -> title, our default first and the paper's last; those of `ways_for` if None.
     help : what the methods are.
     advanced : knobs of the problem that are folded away with the settings; see `remembered`.
     """
+    if ways is None:
+        ways = ways_for(problem)
+        help = f"{ABOUT_SAMPLERS} {ABOUT_INSTANT}" if "mean" in ways else ABOUT_SAMPLERS
     first, paper = next(iter(ways)), list(ways)[-1]
     address.remember("method", first, ways)  # its widget comes second
     count = samples(4) if find(problem, st.session_state["method"]).draws else 1
     name = choice(
-        "Sampler" if first == "fast" else "Method",
+        "Sampler" if first in SAMPLERS else "Method",
         "method",
         ways,
-        help=help,
+        help=help or "",
         on_change=lambda: forget("sigma_0", "sigma_L"),
     )
     method = find(problem, name)
@@ -171,7 +188,7 @@ def settings(
         for knob in advanced:
             widget(knob)
         chosen |= of_method(method, ours[name], advanced=True)
-        network = prior(priors_for(problem))
+        network = prior(priors_for(problem, method))
         return runs.settings(problem, name, chosen, prior=network, samples=count, seed=seed())
 
 
@@ -226,20 +243,28 @@ def prior(titles: Mapping[str, str], help: str = DENOISER) -> str:
     return selection("Prior", "prior", titles, help)
 
 
-def priors_for(problem: Problem) -> dict[str, str]:
-    """Names -> titles of the registered priors for a problem's picture, the one that knows it best first."""
-    titles, best = priors(problem.image_shape[0]), None
-    if problem.picture is not None and problem.picture.name in EXAMPLES:
-        best = EXAMPLES[problem.picture.name].prior
+def priors_for(problem: Problem, method: Method) -> dict[str, str]:
+    """Names -> titles of the priors for a method and the picture of a problem, the one that knows it best first."""
+    titles, best = priors(problem.image_shape[0], method.told), best_prior(problem)
     return {name: titles[name] for name in sorted(titles, key=lambda name: name != best)}
 
 
+def best_prior(problem: Problem) -> str | None:
+    """The prior that knows best what a problem's picture shows; None if it is that of all photographs."""
+    picture = problem.picture
+    return EXAMPLES[picture.name].prior if picture is not None and picture.name in EXAMPLES else None
+
+
 @st.cache_data
-def priors(channels: int) -> dict[str, str]:
-    """Names -> titles of the registered priors for pictures with that many channels, that of photographs first."""
+def priors(channels: int, told: bool = False) -> dict[str, str]:
+    """Names -> titles of the registered priors for pictures with that many channels, that of photographs first.
+
+    With `told`, they are those that are told what was measured, and the others without.
+    """
     titles = {
         name: entry.title
         for name, entry in checkpoints.registry().items()
         if name != STROKES_PRIOR and checkpoints.describe(name).arguments.get("channels") == channels
+        if bool(checkpoints.describe(name).arguments.get("told")) == told
     }
     return {name: titles[name] for name in sorted(titles, key=lambda name: name != default_prior(channels))}

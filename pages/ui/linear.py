@@ -54,8 +54,10 @@ def answer(
     return [Tile(mean, caption, f"Restored: {request.problem.picture.description}")]
 
 
-def curve(request: Request, history: Mapping[str, Any], done: bool) -> tuple[go.Figure, str]:
-    """The figure of the falling noise level and its forecast, and the figure's alternative text."""
+def curve(request: Request, history: Mapping[str, Any], done: bool) -> tuple[go.Figure, str] | None:
+    """The figure of the falling noise level and its forecast, and its alternative text; None if no level falls."""
+    if not forecast(request.problem, request.settings):
+        return None
     if done:
         expected = np.repeat(history["predicted"], np.diff(history["evaluations"], prepend=0)).tolist()
     else:

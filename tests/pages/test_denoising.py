@@ -27,7 +27,7 @@ def noisy(level: float) -> bytes:
 def test_the_first_visit_shows_a_saved_run(open_page: Callable[..., AppTest]) -> None:
     page = open_page("denoising")
     assert "20.8 dB with the noise." in text(page)
-    assert "Its noise was estimated at 0.1" in page.progress[0].text
+    assert "Its noise was estimated at 0.099" in page.progress[0].text
     assert page.progress[0].value == 100
     assert "Press Run" not in page.progress[0].text
     assert "JPEG" in text(page)

@@ -85,6 +85,21 @@ def test_a_wrong_address_opens_the_page_with_its_defaults(open_page: Callable[..
     assert page.query_params["prior"] == "bf-unet-color", "a grey prior cannot serve a colour picture"
 
 
+def test_the_mean_of_all_answers_is_there_at_once(open_page: Callable[..., AppTest]) -> None:
+    page = open_page(method="mean")
+    assert "samples" not in page.query_params
+    run = run_to_the_end(page, "super-resolution")
+    assert (run.parameters["evaluations"], run.parameters["prior"]) == (1, "bf-told-color")
+    assert run.parameters["result"]["psnr"] > run.parameters["input"]["psnr"]
+
+
+def test_the_mean_of_all_answers_is_offered_where_there_is_a_prior_for_it(open_page: Callable[..., AppTest]) -> None:
+    assert open_page(method="mean", picture="camera").query_params["method"] == "fast", "a grey picture"
+    assert open_page(method="mean", downsampling="nearest").query_params["method"] == "fast", "pixels were skipped"
+    address = open_page(method="mean", picture="face").query_params
+    assert (address["method"], address["prior"]) == ("mean", "bf-told-color")
+
+
 def test_a_page_takes_the_seeds_that_the_command_line_takes(open_page: Callable[..., AppTest]) -> None:
     assert open_page(seed=str(2**53 - 1)).query_params["seed"] == str(2**53 - 1)
     assert open_page(seed=str(2**53)).query_params["seed"] == "0"

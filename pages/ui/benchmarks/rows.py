@@ -11,7 +11,7 @@ from typing import Any
 
 from invlib.experiments import rows as experiments
 from invlib.experiments.rows import Row
-from invlib.experiments.tables import METHODS_OF_TABLES, Case
+from invlib.experiments.tables import METHODS_OF_TABLES, Case, offered
 from pages.ui.knobs import percent
 from pages.ui.pixels import plural
 
@@ -20,6 +20,8 @@ FOLDER = Path(experiments.__file__).with_name("results")
 
 TITLES = {
     "fast": "Ours",
+    "mean": "Ours, in one evaluation",
+    "reverse": "Ours, by reverse diffusion",
     "paper": "Paper’s settings",
     "deepred": "DeepRED",
     "dip": "DIP",
@@ -114,7 +116,8 @@ def lines(case: Case, rows: Iterable[Row]) -> list[Line]:
 
 def of_method(case: Case, method: str, row: Row, latest: Mapping[str, Row]) -> list[Line]:
     """The lines of a method. Our default has none unless it was measured, because the paper reports its own sampler."""
-    known, default = METHODS_OF_TABLES[method], next(iter(METHODS_OF_TABLES))
+    known = METHODS_OF_TABLES[method]
+    ours = next((latest[name] for name in offered(case) if name in latest), {})
     # The paper averages ten samples.
     estimates = {"result": "", "sample": "one sample", "mean": f"average of {row.get('samples', 10)}"}
     parts = {"mean": "mean", "sample": "sample"} if known.draws else {"result": known.paper or ""}
@@ -123,8 +126,8 @@ def of_method(case: Case, method: str, row: Row, latest: Mapping[str, Row]) -> l
     found = []
     for part, name in parts.items():
         reported = case.reported(name) if name in case.paper else {}
-        if row or (reported and method != default):
-            same = same_pictures(part, row, latest.get(default, {}))
+        if row or (reported and (method == "paper" or not known.draws)):
+            same = same_pictures(part, row, ours)
             found.append(Line(TITLES[method], estimates[part], known.draws, row.get(part, {}), reported, row, same))
     return found
 

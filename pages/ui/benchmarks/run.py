@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import streamlit as st
 
 from invlib import engines, examples, runs
-from invlib.experiments.tables import ASCENT, METHODS_OF_TABLES, Case, default_schedule, middle
+from invlib.experiments.tables import METHODS_OF_TABLES, Case, default_settings, middle, offered
 from invlib.jobs import Job, Status
 from invlib.problems import linear
 from invlib.problems.linear import LinearProblem
@@ -45,7 +45,7 @@ class Asked:
     @cached_property
     def settings(self) -> Settings:
         """The settings that the method has in the table."""
-        values = {"fast": default_schedule(self.case), "paper": ASCENT}.get(self.method, {})
+        values = default_settings(self.case, self.method) if METHODS_OF_TABLES[self.method].draws else {}
         return runs.settings(self.problem, self.method, values, samples=self.samples)
 
     def solve(self) -> runs.Solving:
@@ -62,7 +62,7 @@ def show(case: Case, lines: Sequence[Line]) -> dict[str, str | int]:
     )
     titles = {name: name.capitalize() for name in examples.EXAMPLES}
     with st.grid(3, min_column_width=220):
-        method = knobs.selection("Method", "method", offered(case), "With the settings that it has in the table.")
+        method = knobs.selection("Method", "method", quick(case), "With the settings that it has in the table.")
         picture = knobs.selection("Picture", "picture", titles, "One that comes with the app.")
         draws = METHODS_OF_TABLES[method].draws
         samples = knobs.samples(8) if draws else 1
@@ -77,10 +77,10 @@ def show(case: Case, lines: Sequence[Line]) -> dict[str, str | int]:
     return {"method": method, "picture": picture, **({"samples": samples} if draws else {})}
 
 
-def offered(case: Case) -> dict[str, str]:
+def quick(case: Case) -> dict[str, str]:
     """Names -> titles of the methods that run in seconds or a few minutes, the default first."""
-    methods = {name: METHODS_OF_TABLES[name] for name in TITLES if name in (case.methods or METHODS_OF_TABLES)}
-    return {name: TITLES[name] for name, method in methods.items() if method.installed and not method.slow}
+    methods = {name: method for name, method in offered(case).items() if method.installed and not method.slow}
+    return {name: title for name, title in TITLES.items() if name in methods}
 
 
 def look(submission: Submission, lines: Sequence[Line]) -> None:
