@@ -55,7 +55,8 @@ def add_to(commands: Commands) -> None:
         folded={"action": "store_true", "help": "end a run of BFCNN: --start from its folded checkpoint"},
     )
     start = "start from this checkpoint (colour or grey) instead of random weights"
-    command.add_argument("--start", metavar="PRIOR", help=start)
+    # Under torchrun, --start would be taken for an abbreviation of an option of its own.
+    command.add_argument("--start", "--start-from", metavar="PRIOR", help=start)
     compiled = "fuse with torch.compile: needs a C++ compiler, twice as fast for BFCNN"
     command.add_argument("--compile", action="store_true", help=compiled)
     minutes = "end after this time in all instead of --steps; the learning rate falls from start to end"
