@@ -68,7 +68,7 @@ def add_problem(command: Parser) -> None:
         "--method",
         "--sampler",
         choices=list(METHODS["restore"]),
-        help="how to solve it (default: what suits the picture)",
+        help="how to solve it (default: fast)",
     )
     add_sampling(command, "samples")
     add_knobs(command, knobs_of_tasks())

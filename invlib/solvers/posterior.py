@@ -38,7 +38,7 @@ class Posterior:
     ----------
     device : the denoiser's; the measurements and a copy of the operator are moved there.
     measured : how many numbers are known of an image.
-    told : whether the denoiser is told what was measured, so that `mean` takes one evaluation; it has to be `smooth`.
+    told : whether the denoiser is told what was measured, which has to be `smooth`; `mean` then takes one evaluation.
     noise : S, the noise level of each measurement, (1, *measurement_shape); None if all of them are exact.
 
     Raises
