@@ -386,6 +386,13 @@ def test_methods_that_take_a_quarter_of_an_hour_are_not_offered() -> None:
     assert list(benchmark_run.quick(TABLES["table3"][3])) == ["fast", "least-squares"]
 
 
+def test_an_answer_of_one_evaluation_is_ours() -> None:
+    row = {"result": {"psnr": 30.0}, "pictures": []}
+    ours, other = (benchmark_rows.of_method(SMALL[0], name, row, {})[0].ours for name in ("mean", "tv"))
+    assert ours
+    assert not other
+
+
 def test_one_sample_is_one_line(open_page: Callable[..., AppTest]) -> None:
     measured = finished(Asked(replace(SMALL[0], paper={}), "rocket", "fast", 1))
     (line,) = benchmark_rows.of_method(SMALL[0], "fast", measured.parameters, {})

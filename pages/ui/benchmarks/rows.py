@@ -128,7 +128,9 @@ def of_method(case: Case, method: str, row: Row, latest: Mapping[str, Row]) -> l
         reported = case.reported(name) if name in case.paper else {}
         if row or (reported and (method == "paper" or not known.draws)):
             same = same_pictures(part, row, ours)
-            found.append(Line(TITLES[method], estimates[part], known.draws, row.get(part, {}), reported, row, same))
+            found.append(
+                Line(TITLES[method], estimates[part], known.draws or known.told, row.get(part, {}), reported, row, same)
+            )
     return found
 
 
