@@ -250,10 +250,10 @@ class Batched:
     @torch.no_grad()  # and not inference mode, whose tensors can never be used with gradients
     def __call__(self, images: Tensor, *arguments: Any) -> Tensor:
         """Return `function(images, *arguments)`, from images (batch, C, H, W) to a tensor (batch, ...)."""
-        if self.size is None:
-            self.size = len(images) if images.is_cuda else max(1, CPU_PIXELS // images[0, 0].numel())
+        if self.size is None and not images.is_cuda:
+            self.size = max(1, CPU_PIXELS // images[0, 0].numel())
         while True:
-            size = min(self.size, len(images))
+            size = min(self.size or len(images), len(images))
             try:
                 parts = [self._evaluated(part, *arguments) for part in images.split(size)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)  # which would copy a single one

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +25,19 @@ from invlib.cli import main, train
 from invlib.priors.denoisers import ARCHITECTURES, BFCNN
 from invlib.training import denoiser, flow, processes
 from invlib.training.run import Progress
+
+
+@contextmanager
+def on_the_cpu_in_float32() -> Iterator[None]:
+    """Train on the CPU, as a machine may have fewer GPUs than there are processes, and in float32.
+
+    In bfloat16, the gradients of a half of the batch are rounded otherwise than those of the whole.
+    """
+    with (
+        mock.patch.object(runtime, "default_device", return_value=torch.device("cpu")),
+        mock.patch.object(runtime, "fast_dtype", return_value=torch.float32),
+    ):
+        yield
 
 
 def run(commands: Iterable[list[str]]) -> list[list[float]]:
@@ -41,12 +55,11 @@ def run(commands: Iterable[list[str]]) -> list[list[float]]:
 
     small = {**ARCHITECTURES, "BFCNN": lambda channels, **options: BFCNN(channels, depth=4, width=16, **options)}
     with (
+        on_the_cpu_in_float32(),
         processes.joined(),
         mock.patch.object(train, "finish", finish_recorded),
         mock.patch.object(denoiser, "ARCHITECTURES", small),
         mock.patch.dict(flow.WIDTHS, mnist=(16, 16)),
-        # In bfloat16, the gradients of a half of the batch are rounded otherwise than those of the whole.
-        mock.patch.object(runtime, "fast_dtype", return_value=torch.float32),
     ):
         for command in commands:
             assert main(command) == 0

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from invlib import engines, examples, images, runs
+from invlib import engines, examples, images, runs, runtime
 from invlib.cli import main
 from invlib.jobs import JobQueue, Status
 from invlib.problems import linear
 from invlib.runs import Forming
+from invlib.solvers import methods
 from tests.patience import PATIENCE
 from tests.small_priors import use_small_priors
 
@@ -51,6 +53,10 @@ def engine(tmp_path_factory) -> Iterator:
     with pytest.MonkeyPatch.context() as patch:
         use_small_priors(tmp_path_factory.mktemp("weights"), patch)  # before the actors, who look there too
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        # Two actors, although there may be one GPU; and this process gives what they give.
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        for module in (runtime, methods):
+            patch.setattr(module, "default_device", lambda: torch.device("cpu"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
         with ThreadPoolExecutor() as pool:  # The thread that starts the engine ends, as a page's does.
             made = pool.submit(RayEngine, workers=2).result()

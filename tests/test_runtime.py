@@ -71,12 +71,14 @@ def test_prepare_gives_a_network_for_inference_that_agrees_with_float32():
     exact = BFUNet(1, (8, 16), 1).eval().requires_grad_(False)
     fast = runtime.prepare(BFUNet(1, (8, 16), 1))
     fast.load_state_dict(exact.state_dict())
-    y = torch.rand(1, 1, 16, 16)
+    y, device = torch.rand(1, 1, 16, 16), runtime.default_device()
     assert not fast.training
     assert not any(parameter.requires_grad for parameter in fast.parameters())
-    assert next(fast.parameters()).dtype == runtime.fast_dtype(runtime.default_device())
-    assert fast(y).dtype == torch.float32
-    error = (fast(y) - exact(y)).norm() / exact(y).norm()
+    assert next(fast.parameters()).device.type == device.type
+    assert next(fast.parameters()).dtype == runtime.fast_dtype(device)
+    found = fast(y.to(device))
+    assert found.dtype == torch.float32
+    error = (found.cpu() - exact(y)).norm() / exact(y).norm()
     assert float(error) < 0.02
 
 

@@ -8,14 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from skimage import data
 
-from invlib import images, runtime
+from invlib import images
 from invlib.cli.main import build_parser
 from invlib.cli.train import read_recipe
 from invlib.priors.denoisers import BFUNet
@@ -75,7 +74,7 @@ def test_two_processes_train_as_one_does(photographs, digits, tmp_path):
     one_process = small_trainings.run(commands(one)[:-1])
     # The last training is begun by one process, which stops after three steps.
     recipe = read_recipe(build_parser().parse_args(commands(two)[-1]), Recipe)
-    with mock.patch.object(runtime, "fast_dtype", return_value=torch.float32):  # as in `small_trainings.run`
+    with small_trainings.on_the_cpu_in_float32():
         list(itertools.islice(train(recipe, photographs, two / "resumed.state", save_every=0.0), 3))
 
     in_time = "train denoiser --json --channels 1 --width 16 --blocks 1 --batch 2 --crop 8 --minutes 0.02"

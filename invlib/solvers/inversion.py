@@ -126,7 +126,7 @@ def map_x(
     def clip(u: Tensor) -> Tensor:
         return hartley(hartley(scale * u).clamp(0, 1)) / scale
 
-    start = hartley(back_project(descent.measurements, forward, prior.image_shape)) / scale
+    start = hartley(back_project(descent.measurements, descent.forward, prior.image_shape)) / scale
     return descent.minimise(image_of, start, smoothing, decay=True, betas=(0.8, 0.99), project=clip)
 
 

@@ -59,7 +59,8 @@ class VAE(nn.Module):
         """
         mean, log_std = self.encode(x)
         made = self.decoder(mean + log_std.exp() * noise)
-        missed = F.binary_cross_entropy(made, x, reduction="none").flatten(1).sum(1)
+        with torch.autocast(x.device.type, enabled=False):  # which refuses this loss on a GPU, as if `made` had 16 bits
+            missed = F.binary_cross_entropy(made, x, reduction="none").flatten(1).sum(1)
         return missed + 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).sum(1)
 
     def fold(self) -> Generator:

@@ -23,7 +23,7 @@ from pages.ui.benchmarks import plots as benchmark_plots
 from pages.ui.benchmarks import rows as benchmark_rows
 from pages.ui.benchmarks import run as benchmark_run
 from pages.ui.benchmarks.run import Asked
-from tests.pages.visitor import text
+from tests.pages.visitor import slow_down, text
 from tests.patience import PATIENCE
 from tests.test_tables import save_prior
 
@@ -368,7 +368,8 @@ def test_a_row_can_be_run_here_without_results(open_page: Callable[..., AppTest]
     assert page.dataframe[0].value["method"].tolist() == ["Ours, average of 2", "Ours, one sample"]
 
 
-def test_a_measurement_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
+def test_a_measurement_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_down(monkeypatch)
     page = open_page("benchmarks", method="paper")
     page.button(key="run").click().run()
     job = page.session_state["submission measurement"].job

@@ -25,7 +25,7 @@ from invlib.runs import Run, Settings, finish, frame_steps, noise_levels, solve
 from invlib.solvers.methods import METHODS, suiting
 from pages.ui import comparison, pixels, results, saved, series
 from pages.ui.components import draw
-from tests.pages.visitor import png, run_to_the_end, submission, text, upload
+from tests.pages.visitor import png, run_to_the_end, slow_down, submission, text, upload
 from tests.patience import PATIENCE
 
 PAGE = "structured_noise"
@@ -254,7 +254,8 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., AppTest]) ->
     assert run.parameters["result"]["psnr"] > run.parameters["input"]["psnr"] + 1
 
 
-def test_a_run_can_be_stopped(open_page: Callable[..., AppTest]) -> None:
+def test_a_run_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_down(monkeypatch)
     page = open_page(PAGE, steps="400")
     page.button(key="run").click().run()
     job = submission(page, "structured-noise sinusoidal").job

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
+import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from invlib.runs import Run
+from invlib.runs import Recorder, Run
+from invlib.solvers.methods import Estimate
 from pages.ui.live import Submission
 from tests.patience import PATIENCE
 
@@ -25,6 +28,17 @@ def png(height: int, width: int, grey: bool = False) -> bytes:
 def upload(page: AppTest, content: bytes, name: str = "mine.png") -> AppTest:
     page.file_uploader(key="upload").upload(name, content)
     return page.run()
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every step of a run take a moment: on a GPU a run may have ended before a visitor stops it."""
+    add = Recorder.add
+
+    def slowly(recorder: Recorder, estimate: Estimate) -> None:
+        time.sleep(0.1)
+        add(recorder, estimate)
+
+    monkeypatch.setattr(Recorder, "add", slowly)
 
 
 def text(page: AppTest) -> str:
