@@ -40,7 +40,17 @@ from invlib.problems.linear import pose as pose
 from invlib.problems.spec import Problem, Task, check_kind, decode, member
 from invlib.problems.structured import StructuredProblem
 from invlib.scores import Scores
-from invlib.solvers.methods import METHODS, Estimate, Method, find, load_sized, methods_for, sampling_defaults
+from invlib.solvers.methods import (
+    METHODS,
+    Estimate,
+    Method,
+    default_prior,
+    find,
+    load_prior,
+    load_sized,
+    methods_for,
+    sampling_defaults,
+)
 from invlib.solvers.noise_level import NoiseSeen, estimate_noise, noise_level
 from invlib.solvers.streams import MOST
 
@@ -320,10 +330,12 @@ def solve(problem: Problem, settings: Settings) -> Solving:
     if method.prior is not None and settings.prior is not None:
         network = load_sized(settings.prior, method.prior, problem.image_shape)
     if type(problem) is LinearProblem and problem.estimate_noise and method.prior is Denoiser:
+        # One that is told what was measured is no judge of white noise.
+        judge = load_prior(default_prior(problem.image_shape[0]), Denoiser) if network.told else network
         if problem.seen is None:
-            level = estimate_noise(network, problem.operator, problem.measurements, seed=settings.seed)
+            level = estimate_noise(judge, problem.operator, problem.measurements, seed=settings.seed)
         else:
-            level = noise_level(network, problem.seen, seed=settings.seed)
+            level = noise_level(judge, problem.seen, seed=settings.seed)
         problem = replace(problem, noise_estimate=level)
     sampled = bool(method.forecast(settings.values))
     recorder = Recorder(problem, network, None if sampled else method.length(settings.values))
@@ -436,16 +448,15 @@ class Densities:
         self._top = noise_top(problem)
         self._x = problem.truth if isinstance(network, Flow) else None
         if self._x is not None:
-            self._x = self._x.to(next(network.parameters()).device)
             with torch.no_grad():
-                signal = float(network.log_prob(self._x))
+                signal = float(network.log_prob(self._x.to(next(network.parameters()).device)))
             self.truth = {"signal_log_prob": round(signal, 4), "steps": [], "noise_log_prob": []}
 
     @torch.no_grad()
     def found(self, estimate: Estimate) -> np.ndarray:
         """The noise that the first estimate leaves, in 8 bits."""
-        image = estimate.images[:1]
-        y, forward = self._y.to(image.device), self._model.forward
+        image = estimate.images[:1].cpu()  # where the model is, whatever device the method works on
+        y, forward = self._y, self._model.forward
         if self._x is not None:
             true = float(noise_log_prob(self._model.noise, y, forward, self._x, estimate.floor))
             self.truth["steps"].append(estimate.step)

@@ -135,6 +135,12 @@ def test_grey_pictures_get_a_grey_prior(capsys, grey_picture):
     assert row["image_shape"] == [1, 40, 40]
 
 
+def test_a_prior_that_is_told_takes_grey_pictures_as_they_are(capsys, grey_picture):
+    row = run(capsys, "restore", grey_picture, "--task", "super-resolution", "--method", "mean")
+    assert (row["prior"], row["image_shape"]) == ("bf-told-color", [1, 40, 40])
+    assert row["result"]["psnr"] > row["input"]["psnr"]
+
+
 def test_the_paper_sampler_converges_under_its_predicted_curve(capsys):
     images.save_image(examples.example("camera", side=64), "large.png")  # on smaller pictures chance counts for more
     row = run(capsys, "restore", "large.png", "--task", "super-resolution", "--sampler", "paper", "--h0", 0.1)
@@ -273,7 +279,7 @@ def test_weights_list_and_verify_what_is_shipped(capsys):
             generator = checkpoints.load(name, kind=Generator)
             assert generator.sample(2).shape == (2, *generator.image_shape)
         else:
-            denoiser = checkpoints.load(name)
+            denoiser = checkpoints.load(name, device="cpu")
             assert denoiser(torch.zeros(1, denoiser.channels, 16, 16)).shape[-1] == 16
     assert set(run(capsys, "weights", "verify").values()) == {"ok"}
 
@@ -389,7 +395,7 @@ def test_a_run_of_an_example_needs_no_picture(capsys):
         checkpoints.load("bf-unet-color"), operator, operator.measure(x), count=2, seed=1,
         schedule=Schedule(6, sigma_L=0.02, correlation=0.0, antithetic=False),
     )  # fmt: skip
-    assert torch.equal(images.load_image(row["files"][1]), images.quantise(expected.samples[1:]))
+    assert torch.equal(images.load_image(row["files"][1]), images.quantise(expected.samples[1:].cpu()))
 
     images.save_image(examples.example("coffee", side=50), "saved.png")
     images.save_image(x, "cropped.png")

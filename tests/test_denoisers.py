@@ -72,7 +72,7 @@ def test_homogeneous(build, factor):
 def test_wrong_channels_are_refused(build):
     net = build()
     with pytest.raises(ValueError, match=f"{net.channels}-channel"):
-        net(torch.zeros(1, 4 - net.channels, 8, 8))
+        net(torch.zeros(1, 2, 8, 8))
 
 
 @pytest.mark.parametrize("build", NETWORKS)
@@ -175,6 +175,17 @@ def test_what_was_not_measured_counts_less_the_more_noise_is_in_it():
     assert changes[0] > changes[1] > changes[2] > 0
     both = net(torch.cat([first, second]), torch.cat([measured, measured]), torch.tensor([0.2, 0.7]))
     torch.testing.assert_close(both[1:], net(second, measured, 0.7))
+
+
+def test_a_network_for_colour_that_is_told_takes_grey_images():
+    net = trained_like(BFUNet(3, width=(8, 12), blocks=1, told=True))
+    y, measured = torch.rand(2, 2, 1, 18, 22, generator=torch.Generator().manual_seed(0))
+    grey = [image.expand(-1, 3, -1, -1) for image in (y, measured)]
+    torch.testing.assert_close(net(y, measured, 0.3), net(*grey, 0.3).mean(1, keepdim=True))
+    torch.testing.assert_close(net(y), net(grey[0]).mean(1, keepdim=True))
+    assert net.takes(1)
+    assert not BFUNet(3, width=(8, 12), blocks=1).takes(1)
+    assert not BFUNet(1, width=(8, 12), blocks=1, told=True).takes(3)
 
 
 def test_what_was_measured_must_fit():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import invlib
-from invlib.priors.denoisers import DROWNED, Denoiser
+from invlib.priors.denoisers import BFCNN, DROWNED, Denoiser
 from invlib.problems.operators import (
     BlockAverage,
     Blur,
@@ -540,6 +540,11 @@ def test_reverse_diffusion_agrees_with_exact_measurements():
     *_, last = reverse_diffusion(Posterior(told, operator, measurements), settings, count=2)
     torch.testing.assert_close(operator.measure(last.denoised), measurements.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
     assert last.evaluations == 5
+
+
+def test_the_prior_alone_has_its_measurements_where_the_denoiser_is():
+    posterior = Posterior(BFCNN(1, depth=2, width=4).to("meta"), shape=(1, 8, 8))
+    assert posterior.start(1.0, torch.empty(2, 1, 8, 8, device="meta")).is_meta
 
 
 def test_reverse_diffusion_needs_a_denoiser_that_is_told(subspace):

@@ -182,7 +182,10 @@ def replaying(path: Path) -> Iterator[None]:
 
 def in_colours_of(prior: str, picture: Picture) -> Picture:
     """A picture with as many channels as a denoiser is for."""
-    return replace(picture, image=images.to_channels(picture.image, load_prior(prior, Denoiser).channels))
+    denoiser = load_prior(prior, Denoiser)
+    if denoiser.takes(picture.image.shape[1]):
+        return picture
+    return replace(picture, image=images.to_channels(picture.image, denoiser.channels))
 
 
 def problem_of(

@@ -132,11 +132,7 @@ def plan_table(name: str, options: Options) -> Plan:
 def offered(case: Case) -> dict[str, Method]:
     """The methods of a case by name, our default first."""
     suitable = suiting("restore", case.task)
-    return {
-        name: method
-        for name, method in suitable.items()
-        if name in (case.methods or suitable) and (case.channels == 3 or not method.told)
-    }
+    return {name: method for name, method in suitable.items() if name in (case.methods or suitable)}
 
 
 def available(cases: Sequence[Case], options: Options) -> tuple[list[Case], list[str]]:
@@ -283,10 +279,10 @@ def middle(image: Tensor, side: int) -> Tensor:
 
 def check_prior(name: str, case: Case) -> None:
     """Raise ValueError for a prior of other colours than the pictures of a case."""
-    channels = load_prior(name, Denoiser).channels
-    if channels != case.channels:
+    prior = load_prior(name, Denoiser)
+    if not prior.takes(case.channels):
         raise ValueError(
-            f"{name} is for images of {channels} channels, and those of {case.pictures} are compared in "
+            f"{name} is for images of {prior.channels} channels, and those of {case.pictures} are compared in "
             f"{case.channels}: choose another prior"
         )
 

@@ -36,7 +36,7 @@ class Denoiser(nn.Module):
 
     Attributes
     ----------
-    channels : 3 for colour, 1 for grey.
+    channels : 3 for colour, 1 for grey. See `takes`.
     arguments : what the constructor was called with; checkpoints keep it.
     multiple : `estimate_noise` only has to accept sides that are multiples of this.
     fixed : whether it knows places in the picture, so that it cannot be given a part of one.
@@ -63,6 +63,13 @@ class Denoiser(nn.Module):
     def estimate_noise(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def takes(self, channels: int) -> bool:
+        """Whether it is for images of so many channels. One for colour that is told also takes grey ones.
+
+        It sees a grey image as one in colour whose channels are equal, noise included.
+        """
+        return channels == self.channels or (self.told and channels == 1)
+
     def forward(self, y: Tensor, measured: Tensor | None = None, sigma: Tensor | float = 0.0) -> Tensor:
         """Estimate the noise in `y`.
 
@@ -85,12 +92,15 @@ class Denoiser(nn.Module):
         ------
         ValueError : another number of dimensions or channels, or a measured part that does not fit.
         """
-        if y.ndim != 4 or y.shape[1] != self.channels:
+        if y.ndim != 4 or not self.takes(y.shape[1]):
             expected = f"{self.channels}-channel images (B, {self.channels}, H, W)"
             raise ValueError(f"expected a batch of {expected}, got {tuple(y.shape)}")
         if measured is not None and (not self.told or measured.shape != y.shape):
             wrong = f"got {tuple(measured.shape)} for {tuple(y.shape)}" if self.told else "this network takes none"
             raise ValueError(f"measured must be the measured part of the images, of their shape: {wrong}")
+        if y.shape[1] != self.channels:
+            grey = [image if image is None else image.repeat(1, self.channels, 1, 1) for image in (y, measured)]
+            return self(*grey, sigma).mean(1, keepdim=True)
         if measured is not None:
             unmeasured = y - measured
             level = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1)

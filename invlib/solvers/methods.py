@@ -219,7 +219,7 @@ def default_prior(channels: int) -> str:
 
 
 TOLD_PRIOR = "bf-told-color"
-"""The shipped denoiser of photographs that is told what was measured; there is none for grey ones."""
+"""The shipped denoiser of photographs, in colour and grey, that is told what was measured."""
 
 
 def is_told(prior: str) -> bool:
@@ -446,7 +446,8 @@ def run_anscombe(
     """The noise is made white before the evaluation; to estimate it takes two more, which are not counted."""
     seen = see_noise(prior, problem.measurements, seed=seed)
     gain, offset, found = noise_of(problem, seen)
-    x_hat = denoise_stabilised(lambda y: y - Batched(Tiled(prior))(y), problem.measurements, gain, offset)
+    y = problem.measurements.to(seen.clean.device)
+    x_hat = denoise_stabilised(lambda y: y - Batched(Tiled(prior))(y), y, gain, offset)
     yield Estimate(x_hat, 1, 1, noise=seen, outcome="finished", found=found)
 
 
@@ -840,8 +841,8 @@ DENOISING = ("sinusoidal", "radial", "digits", SCRIBBLE)
 
 
 NEEDS_TOLD = (
-    "a prior that is told what was measured. The shipped one is for pictures in colour, and can be told of one that "
-    "was made smaller without skipping pixels, or blurred by a blur that does not reach beyond the frame"
+    "a prior that is told what was measured, and a picture that was made smaller without skipping pixels, or blurred "
+    "by a blur that does not reach beyond the frame"
 )
 
 TOLD = ("super-resolution", "deblurring")
@@ -1009,12 +1010,12 @@ METHODS["denoise"] = {
 def methods_for(problem: Problem, prior: str | None = None) -> dict[str, Method]:
     """The methods that suit a problem, by name, the default first.
 
-    Flows and GANs are for pictures of one size. A denoiser can be told some measurements only, and the shipped one that
-    can is for pictures in colour. A method needs a `prior` of its own kind, if one is named.
+    Flows and GANs are for pictures of one size. A denoiser can be told some measurements only. A method needs a `prior`
+    of its own kind, if one is named.
     """
     methods = suiting(problem.command, problem.task)
     if isinstance(problem, LinearProblem):
-        told = problem.operator.smooth and (problem.image_shape[0] == 3 if prior is None else is_told(prior))
+        told = problem.operator.smooth and (prior is None or is_told(prior))
         return {name: method for name, method in methods.items() if told or not method.told}
     if not isinstance(problem, StructuredProblem):
         return methods

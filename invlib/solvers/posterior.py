@@ -74,7 +74,7 @@ class Posterior:
         if operator is None and (isinstance(noise, Tensor) or noise != 0):
             raise ValueError(f"noise is that of the measurements, and there are none: leave it 0, got {noise}")
         self.shape = check_shape(operator.image_shape if operator is not None else shape or ())
-        if self.shape[0] != denoiser.channels:
+        if not denoiser.takes(self.shape[0]):
             raise ValueError(
                 f"the prior is for images of {denoiser.channels} channels, and the image has shape {self.shape}"
             )
@@ -84,7 +84,9 @@ class Posterior:
         self.measured = 0 if operator is None else operator.measured
         if operator is not None and measurements is not None:
             measurements = check_measurements(measurements, tuple(operator.measurement_shape), pictures=1)
-        self.measurements = torch.empty(0) if measurements is None else measurements.to(self.device, torch.float32)
+        self.measurements = (
+            torch.empty(0, device=self.device) if measurements is None else measurements.to(self.device, torch.float32)
+        )
         self.noise = None if self.operator is None else noise_levels(self.operator, noise)
         if self.noise is not None:
             self.noise = self.noise.to(self.device)

@@ -33,8 +33,11 @@ GROUP = 4
 EXACT = 0.75
 """The share of the measurements that have no noise."""
 
-ALONE = 0.4
+ALONE = 0.75
 """The share of the crops of which a network that is told the measurements sees nothing else."""
+
+GREY = 0.125
+"""The share of the groups whose colour crops are made grey, so that a network that is told serves grey pictures too."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,15 @@ def noisy_batch(crops: Crops, recipe: Recipe, step: int) -> Noisy:
     groups = []
     for clean, levels in zip(x.split(GROUP), sigma.split(GROUP), strict=True):
         shape, number = (x.shape[1], x.shape[2], x.shape[3]), int(random.integers(POOL))
+        grey = random.random() < GREY
+        if grey:
+            clean = clean.mean(1, keepdim=True).expand_as(clean)
         operator = pooled_operator(shape, recipe.seed, number, x.device)
         level = None if random.random() < EXACT else 0.005 * 40 ** random.random()
         if operator is not None:
             alone = torch.rand(levels.shape, generator=generator, device=x.device) < ALONE
             levels = levels.masked_fill(alone, math.inf)
-        groups.append(told_noise(clean, levels, operator, level, generator))
+        groups.append(told_noise(clean, levels, operator, level, generator, grey))
     return side_by_side(groups)
 
 
@@ -166,16 +172,22 @@ def scribbled(x: Tensor, recipe: Recipe, step: int, generator: torch.Generator) 
 
 
 def told_noise(
-    x: Tensor, sigma: Tensor, operator: LinearOperator | None, level: float | None, generator: torch.Generator
+    x: Tensor,
+    sigma: Tensor,
+    operator: LinearOperator | None,
+    level: float | None,
+    generator: torch.Generator,
+    grey: bool = False,
 ) -> Noisy:
     """Crops (n, C, H, W) plus the noise that a measurement by `operator` leaves of white noise of the levels `sigma`.
 
     Where σ is infinite, nothing but the measurements is left of a crop. `level` is the level of the noise of the
-    measurements, in the picture that they show, or None if they are exact. If a measurement has the level s, an iterate
+    measurements, in the picture that they show, or None if they are exact. `grey` crops have the same noise in all
+    channels. If a measurement has the level s, an iterate
     of level σ and the measurement together have noise of the level (1/σ² + 1/s²)^-½ in the measured part.
     """
     alone = sigma.isinf()
-    white = sigma.masked_fill(alone, 0) * torch.randn(x.shape, generator=generator, device=x.device)
+    white = sigma.masked_fill(alone, 0) * white_noise(x.shape, generator, grey)
     sigma = sigma.flatten()
     if operator is None:
         nothing, unknown = torch.zeros_like(x), torch.zeros_like(sigma)
@@ -185,7 +197,7 @@ def told_noise(
     noise = torch.where(alone, shown - x, white - known)
     if level is not None:
         s = operator.noise_levels(level).to(x.device)
-        own = torch.randn(len(x), *operator.measurement_shape, generator=generator, device=x.device)
+        own = white_noise((len(x), *operator.measurement_shape), generator, grey)
         both = (1 / sigma.view(-1, *[1] * (own.ndim - 1)).square() + 1 / s.square()).rsqrt()
         noise = noise + operator.adjoint(both * own)
     # However much noise there is, the error is bounded: of exact measurements by the detail that they leave out.
@@ -194,6 +206,12 @@ def told_noise(
     y = channels_last(x + noise)
     exact = operator if level is None else None
     return Noisy(y, noise, 1 / (bounded + 0.02), operator.project(y), sigma, (exact,))
+
+
+def white_noise(shape: tuple[int, ...], generator: torch.Generator, grey: bool) -> Tensor:
+    """Standard normal noise, equal in all channels if it is `grey`."""
+    noise = torch.randn(shape, generator=generator, device=generator.device)
+    return noise[:, :1].expand(shape) if grey else noise
 
 
 def side_by_side(groups: list[Noisy]) -> Noisy:

@@ -74,7 +74,7 @@ def nothing(shape: Shape, random: Random) -> None:
 
 KINDS: tuple[Callable[[Shape, Random], LinearOperator | None], ...]
 KINDS = (blocks, downsampling, low_pass, blur, nothing)
-SHARES = (0.46, 0.1, 0.26, 0.1, 0.08)
+SHARES = (0.5, 0.1, 0.26, 0.12, 0.02)
 """How often each kind is drawn. All of them leave a picture, smaller or blurred: see `LinearOperator.smooth`."""
 
 

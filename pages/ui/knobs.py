@@ -259,12 +259,14 @@ def best_prior(problem: Problem) -> str | None:
 def priors(channels: int, told: bool = False) -> dict[str, str]:
     """Names -> titles of the registered priors for pictures with that many channels, that of photographs first.
 
-    With `told`, they are those that are told what was measured, and the others without.
+    With `told`, they are those that are told what was measured, which take grey pictures as well if they are for
+    colour, and the others without.
     """
+    suitable = (channels, 3) if told else (channels,)
     titles = {
         name: entry.title
         for name, entry in checkpoints.registry().items()
-        if name != STROKES_PRIOR and checkpoints.describe(name).arguments.get("channels") == channels
+        if name != STROKES_PRIOR and checkpoints.describe(name).arguments.get("channels") in suitable
         if bool(checkpoints.describe(name).arguments.get("told")) == told
     }
     return {name: titles[name] for name in sorted(titles, key=lambda name: name != default_prior(channels))}
