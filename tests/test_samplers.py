@@ -29,7 +29,7 @@ from invlib.problems.operators import (
 from invlib.solvers import samplers
 from invlib.solvers.methods import default_schedule
 from invlib.solvers.noise_level import estimate_noise
-from invlib.solvers.posterior import Posterior
+from invlib.solvers.posterior import Posterior, bounded
 from invlib.solvers.restoration import collect
 from invlib.solvers.samplers import State, mean_of_all, reverse_diffusion
 from invlib.solvers.schedules import Ascent, Reverse, Schedule, step_size
@@ -402,6 +402,19 @@ def test_with_correlated_noise_the_fast_sampler_draws_from_the_posterior(operato
     *_, last = sample_fast(prior, operator, measurements, schedule=schedule, count=200, noise=noise)
     mean, covariance = prior.posterior(operator, measurements, noise)
     check_moments(last.denoised.flatten(1) @ prior.basis, mean, covariance, bias=0.03)
+
+
+def test_a_derivative_adds_no_peaks():
+    picture = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(bounded(0.5 * picture, picture), 0.5 * picture)
+    gradient = 0.5 * picture
+    gradient[1, :, 10:13, 20:23] += 30
+    found = bounded(gradient, picture)
+    assert torch.equal(found[0], gradient[0])
+    assert torch.equal(found[1, :, :, 30:], gradient[1, :, :, 30:])
+    assert float(found[1, :, 7:16, 17:26].square().mean().sqrt()) < 1.3
+    assert float(found[1, 0, 11, 21]) > 0
+    assert not bounded(gradient, torch.zeros_like(picture)).any()
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05, 1.0])

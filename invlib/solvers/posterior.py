@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from invlib.checks import check_measurements, check_shape
 from invlib.priors.denoisers import Denoiser
@@ -145,7 +146,8 @@ class Posterior:
         # In units of the noise that the iterate and the measurements have.
         direction = self._solve(missing, sigma)
         # An exact denoiser's derivative is symmetric: the transpose is as good.
-        gradient = pulled_back(self._spread(direction, sigma**2))
+        picture = self._spread(direction, sigma**2)
+        gradient = bounded(pulled_back(picture), picture)
         explained = self._measure(gradient)
         if self.noise is not None:
             explained = explained + self.noise.square() * direction
@@ -243,6 +245,26 @@ class Posterior:
         assert self.noise is not None
         own = self.share(sigma) * self.noise
         return (self._each(self.level(sigma), own).square() - own.square()).clamp_min(0).sqrt()
+
+
+WINDOW = 9
+"""The side in pixels of the windows in which a derivative may not put more energy than it was given."""
+
+
+def bounded(gradient: Tensor, picture: Tensor) -> Tensor:
+    """The gradient (n, C, H, W) that a derivative made of a picture, without the peaks that it has no reason for.
+
+    An exact denoiser's derivative has no eigenvalue above 1, so it adds no energy. That of a network has larger ones in
+    places, and what they add there grows from step to step into a spot. So the root mean square of the gradient in a
+    window is at most that of the picture in the window where the picture has most.
+    """
+
+    def strength(image: Tensor) -> Tensor:
+        power = image.square().mean(1, keepdim=True)
+        return F.avg_pool2d(power, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False).sqrt()
+
+    most = strength(picture).amax((1, 2, 3), keepdim=True)
+    return gradient * (most / strength(gradient).clamp_min(1e-12)).clamp_max(1)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
