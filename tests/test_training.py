@@ -23,7 +23,7 @@ from invlib.training import measurements
 from invlib.training.data import Crops, load_training_set, read_idx
 from invlib.training.denoiser import GROUP, Recipe, draw_sigmas, noisy_batch, told_noise, train, warm_start
 from invlib.training.muon import orthogonalise
-from invlib.training.run import learning_rate, trained
+from invlib.training.run import describe_recipe, learning_rate, trained
 
 RECIPE = Recipe(architecture="BFCNN", channels=1, steps=6, batch=2, crop=16, warmup=2)
 
@@ -402,3 +402,16 @@ def test_idx_files_are_read_and_others_refused(tmp_path):
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no pictures"):
         load_training_set(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (None, "from scratch"),
+        ("bf-unet-color", "from bf-unet-color"),
+        ("/home/somebody/first.safetensors", "from first"),
+        ("hub:owner/weights/net.safetensors@1", "from hub:owner/weights/net.safetensors@1"),
+    ],
+)
+def test_a_recipe_names_no_folder(start, said):
+    assert f"steps {said} in 2 min" in describe_recipe(RECIPE, 120, start)

@@ -283,7 +283,9 @@ def trained(recipe: type[Optimisation], state_file: Path) -> tuple[Any, float, A
 
 
 def describe_recipe(recipe: Optimisation, seconds: float, start: str | None = None) -> str:
-    """A sentence for the checkpoint that says enough to repeat the run."""
+    """A sentence for the checkpoint that says enough to repeat the run, but not where this machine has its files."""
+    if start and not start.startswith("hub:"):
+        start = Path(start).name.removesuffix(".safetensors")
     settings = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key != "steps")
     begin = f"from {start}" if start else "from scratch"
     hardware = f"on {runtime.default_device()}, {runtime.fast_dtype(runtime.default_device())} autocast"
