@@ -141,6 +141,22 @@ def test_a_prior_that_is_told_takes_grey_pictures_as_they_are(capsys, grey_pictu
     assert row["result"]["psnr"] > row["input"]["psnr"]
 
 
+def test_unknown_noise_is_judged_by_a_prior_that_is_not_told(capsys, picture):
+    problem = (
+        "restore",
+        picture,
+        "--task",
+        "super-resolution",
+        "--factor",
+        2,
+        "--noise-level",
+        0.1,
+        "--estimate-noise",
+    )
+    estimates = [run(capsys, *problem, "--method", method)["noise_estimate"] for method in ("mean", "fast")]
+    assert estimates[0] == estimates[1]
+
+
 def test_the_paper_sampler_converges_under_its_predicted_curve(capsys):
     images.save_image(examples.example("camera", side=64), "large.png")  # on smaller pictures chance counts for more
     row = run(capsys, "restore", "large.png", "--task", "super-resolution", "--sampler", "paper", "--h0", 0.1)

@@ -111,7 +111,8 @@ class Posterior:
         evaluations. Given y, x has the mean x̂(y) and the covariance C = σ² ∂x̂/∂y. If p(x | y) is
         Gaussian, the mean given m as well is x̂ + C M v, where (MᵀC M + S²) v = m - Mᵀx̂. Here v is one step of steepest
         descent from zero, which takes one product with C, and the rest is as if C were σ²: without noise the result
-        agrees with the measurements exactly. All of it is, if x̂ misses them by more than the noise allows.
+        agrees with the measurements exactly. All of it is, if x̂ misses them by more than the noise allows. What the
+        derivative adds is `bounded` from place to place.
 
         References
         ----------

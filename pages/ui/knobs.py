@@ -233,7 +233,10 @@ def seed(help: str = SEED) -> int:
     return st.number_input("Seed", 0, SEEDS - 1, key="seed", help=help)
 
 
-DENOISER = "The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones."
+DENOISER = (
+    "The denoiser that knows what pictures look like. Grey pictures get one that was trained on grey ones, if there is "
+    "one."
+)
 
 
 def prior(titles: Mapping[str, str], help: str = DENOISER) -> str:

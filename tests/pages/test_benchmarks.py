@@ -23,7 +23,7 @@ from pages.ui.benchmarks import plots as benchmark_plots
 from pages.ui.benchmarks import rows as benchmark_rows
 from pages.ui.benchmarks import run as benchmark_run
 from pages.ui.benchmarks.run import Asked
-from tests.pages.visitor import slow_down, text
+from tests.pages.visitor import hold, text
 from tests.patience import PATIENCE
 from tests.test_tables import save_prior
 
@@ -369,11 +369,12 @@ def test_a_row_can_be_run_here_without_results(open_page: Callable[..., AppTest]
 
 
 def test_a_measurement_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_down(monkeypatch)
+    stopped = hold(monkeypatch)
     page = open_page("benchmarks", method="paper")
     page.button(key="run").click().run()
     job = page.session_state["submission measurement"].job
     next(button for button in page.button if button.label == "Stop").click().run()
+    stopped.set()
     assert job.wait(PATIENCE)
     page.run()
     assert job.status == "cancelled"

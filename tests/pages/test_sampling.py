@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from invlib import cli
 from invlib.runs import Run
 from pages.ui import betas, results, sampling, saved
-from tests.pages.visitor import run_to_the_end, slow_down, submission, text
+from tests.pages.visitor import hold, run_to_the_end, submission, text
 from tests.patience import PATIENCE
 
 QUICK = {"kind": "digits", "h0": "0.3", "beta": "0.2", "sigma_L": "0.05", "seed": "3"}
@@ -213,11 +213,12 @@ def test_the_same_noise_under_different_betas(open_page: Callable[..., AppTest])
 
 
 def test_a_comparison_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_down(monkeypatch)
+    stopped = hold(monkeypatch)
     page = open_page("sampling", kind="colour", size="128")
     page.button(key="start betas").click().run()
     job = page.session_state["submission betas"].job
     next(button for button in page.button if button.label == "Stop").click().run()
+    stopped.set()
     assert job.wait(PATIENCE)
     page.run()
     assert job.status == "cancelled"

@@ -25,7 +25,7 @@ from invlib.runs import Run, Settings, finish, frame_steps, noise_levels, solve
 from invlib.solvers.methods import METHODS, suiting
 from pages.ui import comparison, pixels, results, saved, series
 from pages.ui.components import draw
-from tests.pages.visitor import png, run_to_the_end, slow_down, submission, text, upload
+from tests.pages.visitor import hold, png, run_to_the_end, submission, text, upload
 from tests.patience import PATIENCE
 
 PAGE = "structured_noise"
@@ -255,11 +255,12 @@ def test_a_scribble_is_drawn_and_taken_off(open_page: Callable[..., AppTest]) ->
 
 
 def test_a_run_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_down(monkeypatch)
+    stopped = hold(monkeypatch)
     page = open_page(PAGE, steps="400")
     page.button(key="run").click().run()
     job = submission(page, "structured-noise sinusoidal").job
     next(button for button in page.button if button.label == "Stop").click().run()
+    stopped.set()
     assert job.wait(PATIENCE)
     page.run()
     assert job.status == "cancelled"

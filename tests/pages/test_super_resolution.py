@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from invlib import images
 from invlib.runs import FRAMES
 from pages.ui import results, saved
-from tests.pages.visitor import png, run_to_the_end, slow_down, submission, text, upload
+from tests.pages.visitor import hold, png, run_to_the_end, submission, text, upload
 from tests.patience import PATIENCE
 
 TASK = "super-resolution"
@@ -212,12 +212,13 @@ def test_a_picture_too_narrow_for_the_factor_ends_in_a_sentence(open_page: Calla
 
 
 def test_a_run_can_be_stopped(open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_down(monkeypatch)
+    stopped = hold(monkeypatch)
     page = open_page(samples="1", evaluations="100", factor="4")
     page.button(key="run").click().run()
     job = submission(page, TASK).job
     stop = next(button for button in page.button if button.label == "Stop")
     stop.click().run()
+    stopped.set()
     assert job.wait(PATIENCE)
     page.run()
     assert job.status == "cancelled"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -30,15 +30,16 @@ def upload(page: AppTest, content: bytes, name: str = "mine.png") -> AppTest:
     return page.run()
 
 
-def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every step of a run take a moment: on a GPU a run may have ended before a visitor stops it."""
-    add = Recorder.add
+def hold(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let runs wait at their first step for the event: on a GPU one may have ended before a visitor stops it."""
+    add, stopped = Recorder.add, threading.Event()
 
-    def slowly(recorder: Recorder, estimate: Estimate) -> None:
-        time.sleep(0.1)
+    def held(recorder: Recorder, estimate: Estimate) -> None:
+        assert stopped.wait(PATIENCE)
         add(recorder, estimate)
 
-    monkeypatch.setattr(Recorder, "add", slowly)
+    monkeypatch.setattr(Recorder, "add", held)
+    return stopped
 
 
 def text(page: AppTest) -> str:
