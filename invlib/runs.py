@@ -645,9 +645,14 @@ def read(run: Any, picture: Picture | None = None) -> tuple[Problem, Settings]:
     if method not in METHODS[command]:
         raise ValueError(f"{method!r} is not a method: it must be one of {', '.join(METHODS[command])}")
     chosen = METHODS[command][method]
-    values = decode(chosen.knobs, member(run, "settings", dict))
+    values = decode(chosen.knobs, {**older(chosen), **member(run, "settings", dict)})
     name = None if chosen.prior is None else member(run, "prior", str)
     return problem, settings(problem, method, values, prior=name, samples=samples, seed=seed)
+
+
+def older(method: Method) -> dict[str, Any]:
+    """The settings that a run did without before they could be chosen: all of them started from grey."""
+    return {each.name: False for each in method.knobs if each.name == "power_law"}
 
 
 def upgraded(run: Any) -> Any:

@@ -204,7 +204,7 @@ def test_sample_draws_pictures_and_a_sheet(capsys, tmp_path):
 
 
 def test_sample_interpolates_between_two_samples(capsys, tmp_path):
-    arguments = ("sample", "--prior", "bf-unet-gray", "--size", 16, "--h0", 0.3, "--seed", 4)
+    arguments = ("sample", "--prior", "bf-unet-gray", "--size", 16, "--h0", 0.3, "--seed", 5)
     path = run(capsys, *arguments, "--count", 3, "--interpolate", "--out", "path")
     assert path["knobs"] == {"interpolate": True}
     ends = run(capsys, *arguments, "--count", 2, "--out", "ends")

@@ -70,7 +70,7 @@ def add_knobs(command: Parser, owners: Mapping[str, Iterable[Knob]], *, lists: b
         words = [f"{', '.join(owner for owner, knob in pairs if knob.about == about)}: {about}" for about in abouts]
         text = " ".join(words or [", ".join(owner for owner, _ in pairs)]).replace("%", "%%")
         if first.kind is bool:
-            action: Any = argparse.BooleanOptionalAction if first.default else "store_true"
+            action = argparse.BooleanOptionalAction
             command.add_argument(*first.flags, dest=first.name, action=action, default=None, help=text)
         else:
             parse = parse_list(parser_of(first)) if lists else parser_of(first)

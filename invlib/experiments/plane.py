@@ -94,8 +94,8 @@ class PlanePosterior(Posterior):
         super().__init__(CurveDenoiser(spiral()), operator, measurements, shape=SHAPE)
         self.point = torch.tensor(point)
 
-    def start(self, sigma_0: float, white: Tensor) -> Tensor:
-        y = super().start(sigma_0, white)
+    def start(self, sigma_0: float, white: Tensor, coarse: Tensor | None = None) -> Tensor:
+        y = super().start(sigma_0, white, coarse)
         y.view(len(y), -1)[0, :2] = self.point
         return y
 

@@ -686,9 +686,9 @@ STEPS = 30
 
 
 def conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], m: Tensor, precondition: Callable[[Tensor], Tensor]
+    apply: Callable[[Tensor], Tensor], m: Tensor, precondition: Callable[[Tensor], Tensor], steps: int = STEPS
 ) -> Tensor:
-    """Solve `apply(v) = m` for each item of a batch m by preconditioned conjugate gradients.
+    """Solve `apply(v) = m` for each item of a batch m by preconditioned conjugate gradients, in at most `steps` steps.
 
     `apply` and `precondition`, which is about its inverse, are symmetric and positive definite.
 
@@ -702,7 +702,7 @@ def conjugate_gradients(
     v, r = torch.zeros_like(m), m
     z = direction = precondition(r)
     energy = start = dot(r, z)
-    for _ in range(STEPS):
+    for _ in range(steps):
         along = apply(direction)
         length = energy / dot(direction, along).clamp_min(1e-30)
         v, r = v + length * direction, r - length * along

@@ -233,7 +233,7 @@ def default_denoiser(pictures: str | None, channels: int) -> str:
 
     `pictures` is the kind of those that flows are for, `structured.FACES` or `DIGITS`, and None for all others.
     """
-    return "bf-cnn-mnist" if pictures == DIGITS else default_prior(channels)
+    return DIGITS_PRIOR if pictures == DIGITS else default_prior(channels)
 
 
 def load_prior(name: str, kind: type) -> Any:
@@ -273,7 +273,8 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     Where most pixels are known, those around a hole already say what belongs in it, and the derivative does not pay.
     Independent noise makes samples spread half as far as they err there, and with all of the correlation they err more
-    than the paper's: half of it is best.
+    than the paper's: half of it is best. What a mask hides may be coarse, so these runs start with the coarse parts of
+    the prior `PowerLaw`.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     if isinstance(operator, Downsampling) and operator.way in ("nearest", "stride"):
@@ -290,7 +291,9 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
         case Identity():
             return Schedule(12, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
-            return Schedule(60, correlation=correlation / 2, derivative_above=1.0)
+            return Schedule(60, correlation=correlation / 2, derivative_above=1.0, power_law=True)
+        case Mask():
+            return Schedule(60, correlation=correlation, power_law=True)
         case _:
             return Schedule(60, correlation=correlation)
 
@@ -305,7 +308,10 @@ def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
 FACES_PRIOR = "bf-unet-faces"
 """The shipped denoiser of faces of 64×64 pixels in colour."""
 
-SIDES = {FACES_PRIOR: 64, "bf-cnn-mnist": 28}
+DIGITS_PRIOR = "bf-cnn-mnist"
+"""The shipped denoiser of digits of 28×28 pixels."""
+
+SIDES = {FACES_PRIOR: 64, DIGITS_PRIOR: 28}
 """The side in pixels of the pictures that a shipped denoiser draws, where it was trained on whole pictures."""
 
 
@@ -313,14 +319,16 @@ def sampling_defaults(prior: str, method: str = "paper") -> dict[str, float]:
     """The settings of a method for samples of a denoiser alone, which differ from prior to prior.
 
     In the ascent digits cohere with more noise, that is, a smaller β; photographs lose their edges with it, and faces
-    their contrast. The prior of faces was trained with noise of up to 8, which hides all of a face, so its samples
-    start from there. From a level of 1 they would be pale: the brightness and the outline of a face stand out from such
-    noise, so their absence would be taken for a picture that has none.
+    their contrast. The prior of faces was trained with noise of up to 8, which hides all of a face but its coarsest
+    shades, so its samples start from there. From a level of 1 the outline of a face would stand out, so its absence
+    would be taken for a picture that has none. The coarsest parts of photographs and faces stand out from any noise,
+    so samples start with those of the prior `PowerLaw`. From grey they would be pale.
     """
-    start = {"sigma_0": 8.0} if prior == FACES_PRIOR else {}
+    start: dict[str, float] = {"sigma_0": 8.0} if prior == FACES_PRIOR else {}
+    start["power_law"] = prior != DIGITS_PRIOR
     if method == "reverse":
         return {"evaluations": 80, **start}
-    return {"beta": {"bf-cnn-mnist": 0.1, FACES_PRIOR: 0.7}.get(prior, 0.5), **start}
+    return {"beta": {DIGITS_PRIOR: 0.1, FACES_PRIOR: 0.7}.get(prior, 0.5), **start}
 
 
 def from_states(states: Iterable[State], crop: Callable[[Tensor], Tensor]) -> Iterator[Estimate]:
@@ -545,6 +553,11 @@ DEEP_WIDTH = 64
 def hidden(**defaults: Any) -> tuple[Knob, ...]:
     """The settings of a method that nobody sets on a page, with their defaults."""
     return tuple(Knob(name, type(value), "", default=value, shown=False) for name, value in defaults.items())
+
+
+def known_all_over(knobs: Iterable[Knob]) -> tuple[Knob, ...]:
+    """The settings of a sampler on pages where something is known of every pixel, so that its start hardly matters."""
+    return tuple(replace(knob, shown=False) if knob.name == "power_law" else knob for knob in knobs)
 
 
 DEEP = {"steps": 2000, "width": DEEP_WIDTH, "learning_rate": 0.01}
@@ -927,7 +940,7 @@ METHODS: dict[str, dict[str, Method]] = {
             "Implicit priors",
             run_pair,
             Denoiser,
-            knobs_of(Schedule),
+            known_all_over(knobs_of(Schedule)),
             (*DENOISING, STROKES, "compressive-sensing", ONE_BIT),
             default=schedule_for_pair,
             draws=True,
@@ -998,8 +1011,13 @@ METHODS["sample"] = {
 }
 METHODS["denoise"] = {
     "blind": Method("One evaluation", run_blind, Denoiser),
-    "fast": replace(METHODS["restore"]["fast"], run=sampled(run_fast), default=schedule_for_noise),
-    "paper": replace(METHODS["restore"]["paper"], run=sampled(run_paper)),
+    "fast": replace(
+        METHODS["restore"]["fast"],
+        run=sampled(run_fast),
+        knobs=known_all_over(knobs_of(Schedule)),
+        default=schedule_for_noise,
+    ),
+    "paper": replace(METHODS["restore"]["paper"], run=sampled(run_paper), knobs=known_all_over(knobs_of(Ascent))),
     "anscombe": Method("One evaluation of the noise made white", run_anscombe, Denoiser),
     "bm3d": Method("BM3D", classical(baselines.bm3d), Denoiser, package="bm3d"),
     "wavelets": Method("Wavelets", classical(baselines.wavelets), Denoiser, package="pywt"),

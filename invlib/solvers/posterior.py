@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from invlib.checks import check_measurements, check_shape
 from invlib.priors.denoisers import Denoiser
+from invlib.priors.power_law import PowerLaw
 from invlib.priors.tiles import tiled
 from invlib.problems.operators import LinearOperator
 from invlib.runtime import Batched, on, own_defaults
@@ -209,14 +210,22 @@ class Posterior:
         """Whether the iterates of `ascend` hold a share of noisy measurements, for which M must be orthonormal."""
         return self.noise is not None and self.operator is not None and self.operator.orthonormal
 
-    def start(self, sigma_0: float, white: Tensor) -> Tensor:
+    def start(self, sigma_0: float, white: Tensor, coarse: Tensor | None = None) -> Tensor:
         """The first iterates (n, C, H, W) from white noise of that shape: y₀ ~ N(½ (1 - MMᵀ1) + M m, σ₀² I).
 
-        They are grey where nothing was measured. Of noisy measurements as much is taken as σ₀ covers.
+        They are grey where nothing was measured, or as in a picture of the prior `PowerLaw` given the measurements,
+        which is made of the white noise `coarse`. Of noisy measurements as much is taken as σ₀ covers.
         """
+        x = self.grey() if coarse is None else self._clouds(coarse)
         if self.operator is not None and not self.operator.orthonormal:
-            return self.correct(self.grey(), sigma_0) + sigma_0 * white
-        return self.impose(self.grey(), self.share(sigma_0)) + self.inject(white, sigma_0, sigma_0)
+            return self.correct(x, sigma_0) + sigma_0 * white
+        return self.impose(x, self.share(sigma_0)) + self.inject(white, sigma_0, sigma_0)
+
+    def _clouds(self, white: Tensor) -> Tensor:
+        prior = PowerLaw(self.shape, self.device)
+        if self.operator is None:
+            return prior.sample(white)
+        return prior.sample_given(self.operator, self.measurements, white)
 
     def share(self, sigma: Level) -> Tensor:
         """κ = min(1, σ² / s²): how much of each measurement an iterate of level σ may hold; 1 if all are exact."""

@@ -85,7 +85,9 @@ def ascend(
     h0, beta, sigma_0, sigma_L = settings.h0, settings.beta, settings.sigma_0, settings.sigma_L
     streams = Streams(seed, count, posterior.shape, posterior.device, quarter_turn(count) if interpolate else None)
 
-    y = posterior.start(sigma_0, streams.draw(range(count)))  # y₀ ~ N(½ (1 - MMᵀ1) + M m, σ₀² I)
+    white = streams.draw(range(count))
+    coarse = streams.draw(range(count)) if settings.power_law else None
+    y = posterior.start(sigma_0, white, coarse)  # y₀ ~ N(½ (1 - MMᵀ1) + M m, σ₀² I)
     x_hat = y.clone()
     sigma, expected = (torch.full((count,), sigma_0, device=posterior.device) for _ in range(2))
     running = torch.arange(count, device=posterior.device)
@@ -200,7 +202,8 @@ def sample_fast(posterior: Posterior, schedule: Schedule, *, count: int = 1, see
         return count if level <= schedule.shared_above else min(count, 2)
 
     white = repeat(streams.draw(range(distinct(levels[0]))), count)
-    y = last = posterior.start(levels[0], white)
+    coarse = repeat(streams.draw(range(distinct(levels[0]))), count) if schedule.power_law else None
+    y = last = posterior.start(levels[0], white, coarse)
     evaluations = 0
     for t, (level, cost) in enumerate(zip(levels, schedule.costs(), strict=True), start=1):
         estimate = posterior.mean if cost == 2 or posterior.told else posterior.replaced
@@ -257,7 +260,8 @@ def reverse_diffusion(posterior: Posterior, settings: Reverse, *, count: int = 1
     mixing = opposites(count) if settings.antithetic else None
     streams = Streams(seed, count, posterior.shape, posterior.device, mixing)
 
-    y = posterior.start(levels[0], streams.draw(range(count)))
+    white = streams.draw(range(count))
+    y = posterior.start(levels[0], white, streams.draw(range(count)) if settings.power_law else None)
     for t, (level, following) in enumerate(itertools.pairwise([*levels, 0.0]), start=1):
         alone = t == 1 and posterior.told
         x_hat = mean_of_all(posterior, count) if alone else posterior.mean(y, level)

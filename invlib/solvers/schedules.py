@@ -27,6 +27,11 @@ ABOUT_SIGMA_0 = (
     "How strong the noise is at the start, 1 being the picture's full range. A lower level starts closer to the "
     "measured picture and leaves samples fewer ways to differ."
 )
+POWER_LAW = {"label": "Start with clouds", "advanced": True}
+ABOUT_POWER_LAW = (
+    "Whether the run starts from random clouds that are as coarse and as colourful as photographs and agree with what "
+    "was measured, instead of from grey, as in the paper. Noise is added to either."
+)
 ABOUT_SIGMA_L = (
     "The noise level at which the run stops. A lower level resolves finer detail; a higher one ends sooner and leaves "
     "the picture softer."
@@ -52,6 +57,7 @@ class Ascent:
     beta : 1 injects no noise; the smaller, the more noise, the slower and the more diverse, in (0, 1].
     sigma_0, sigma_L : noise level of the start and of the end; the image's range is 1.
     max_evaluations : the run gives up after this many steps.
+    power_law : start from a picture of the prior `PowerLaw` given the measurements, instead of from grey.
 
     References
     ----------
@@ -75,6 +81,7 @@ class Ascent:
     sigma_0: float = knob(1.0, ABOUT_SIGMA_0, **SIGMA_0)
     sigma_L: float = knob(0.01, ABOUT_SIGMA_L, **SIGMA_L)
     max_evaluations: int = knob(2000, "The run gives up after this many evaluations.", shown=False)
+    power_law: bool = knob(False, ABOUT_POWER_LAW, **POWER_LAW)
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""
@@ -135,6 +142,7 @@ class Schedule:
     extrapolation : the part of an estimate's last change that is added to it, 0 to 1. For equal steps of log σ, ½ makes
         the recursion of second order, so that estimates do not lag behind as σ falls. It spreads samples as well: at a
         fixed σ, with independent noise, the iterate of a Gaussian density keeps at least 0.83 of its variance.
+    power_law : start from a picture of the prior `PowerLaw` given the measurements, instead of from grey.
 
     Examples
     --------
@@ -178,6 +186,7 @@ class Schedule:
         1.0, "The noise level above which all samples share their steps.", shown=False, alias="common"
     )
     extrapolation: float = knob(0.0, "The part of an estimate's last change that is added to it, 0 to 1.", shown=False)
+    power_law: bool = knob(False, ABOUT_POWER_LAW, **POWER_LAW)
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""
@@ -241,6 +250,7 @@ class Reverse:
     sigma_0, sigma_L : noise level of the first and of the last step.
     rho : σ^(1/rho) is linear from `sigma_0` to `sigma_L`; a larger one spends more of the steps at low noise.
     antithetic : samples come in pairs of opposite noise, as in `Schedule`.
+    power_law : start from a picture of the prior `PowerLaw` given the measurements, instead of from grey.
 
     Examples
     --------
@@ -259,6 +269,7 @@ class Reverse:
     sigma_L: float = knob(0.02, ABOUT_SIGMA_L, **SIGMA_L)
     rho: float = knob(3.0, "σ^(1/rho) falls linearly: a larger one spends more steps at low noise.", shown=False)
     antithetic: bool = knob(True, ABOUT_ANTITHETIC, shown=False)
+    power_law: bool = knob(False, ABOUT_POWER_LAW, **POWER_LAW)
 
     def check(self) -> None:
         """Raise a ValueError that names the first setting that is out of range."""

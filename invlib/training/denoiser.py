@@ -58,8 +58,8 @@ class Recipe(Optimisation):
     sigma_min, sigma_max, uniform : the share `uniform` of the noise levels is uniform on [0, `sigma_max`], and the rest
         is log-uniform from `sigma_min` to `sigma_max`, so that training sees low levels, where pictures become sharp,
         as often as high ones. Samples of a prior alone start from noise that drowns everything, for which 1 is too low.
-    told : tell the network what was measured: each group of four crops has a random measurement of its own. Of 40 % of
-        the crops it sees the measurements alone.
+    told : tell the network what was measured: each group of four crops has a random measurement of its own. Of the
+        share `ALONE` of the crops it sees the measurements alone.
     strokes : the noise is what strokes of a pen add to a picture, instead of white noise.
     folded : train BF-CNN without its scales, at the end of a run. Standard deviations differ from batch to batch, and
         with the scales this limits how small the error can become.

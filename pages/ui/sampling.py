@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNIT", "answer", "curve", "headline", "posed"]
 
-PAPER = {"h0": 0.01, "beta": 1.0, "sigma_0": 1.0, "sigma_L": 0.01}
+PAPER = {"h0": 0.01, "beta": 1.0, "sigma_0": 1.0, "sigma_L": 0.01, "power_law": False}
 """The settings of Kadkhodaie & Simoncelli (2021) for the trajectories of Figure 2."""
 
 TEMPERATURES = {"flow": 0.7, "gan": 1.0}
@@ -38,7 +38,7 @@ class Kind:
     Attributes
     ----------
     label, channels : its name, and 3 for colour or 1 for grey.
-    prior : the default prior. The paper's network draws photographs of more contrast than the U-Net.
+    prior : the default prior; of photographs, the paper's network.
     sides, side : the sides that a visitor may choose and the default, in pixels.
     samples, most : how many samples a run has, and may have.
     photographs : whether the denoisers that no kind has as its default draw such pictures.

@@ -64,6 +64,7 @@ def test_an_address_repeats_its_settings(open_page: Callable[..., AppTest]) -> N
         "beta": "0.1",
         "sigma_0": "0.6",
         "sigma_L": "0.02",
+        "power_law": "False",
     }
     page = open_page(**settings)
     assert page.query_params == settings
