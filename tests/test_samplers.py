@@ -289,7 +289,9 @@ def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
     operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator).evaluations == 14
     assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 40
-    assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60, power_law=True)
+    assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60)
+    left_half = torch.arange(32).expand(32, 32) < 16
+    assert default_schedule(Mask((1, 32, 32), left_half)) == Schedule(60, power_law=True)
     assert default_schedule(Mask.block((1, 32, 32), (8, 8, 8, 8))) == Schedule(
         60, correlation=0.25, derivative_above=1.0, power_law=True
     )

@@ -273,8 +273,8 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
 
     Where most pixels are known, those around a hole already say what belongs in it, and the derivative does not pay.
     Independent noise makes samples spread half as far as they err there, and with all of the correlation they err more
-    than the paper's: half of it is best. What a mask hides may be coarse, so these runs start with the coarse parts of
-    the prior `PowerLaw`.
+    than the paper's: half of it is best. What a hole hides may be coarse, so these runs start with the coarse parts of
+    the prior `PowerLaw`. Where some of every square is known they would gain nothing.
     """
     correlation = 0.0 if count == 1 else Schedule.correlation
     if isinstance(operator, Downsampling) and operator.way in ("nearest", "stride"):
@@ -292,10 +292,16 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
             return Schedule(12, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
             return Schedule(60, correlation=correlation / 2, derivative_above=1.0, power_law=True)
-        case Mask():
+        case Mask() if hides_a_square(operator):
             return Schedule(60, correlation=correlation, power_law=True)
         case _:
             return Schedule(60, correlation=correlation)
+
+
+def hides_a_square(mask: Mask, side: int = 16) -> bool:
+    """Whether no pixel of some square of `side` pixels is measured."""
+    known = mask.kept.any(0, keepdim=True).float()
+    return bool((F.max_pool2d(known, min(side, *known.shape[1:]), stride=1) == 0).any())
 
 
 def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
