@@ -11,11 +11,11 @@ from torch import Tensor
 from invlib import runs
 from invlib.images import Picture
 from invlib.priors.denoisers import Denoiser
-from invlib.priors.power_law import DETAIL, FINEST, PowerLaw, cosines
 from invlib.problems import linear, prior
 from invlib.problems.operators import BlockAverage, DenseMatrix, Downsampling, LinearOperator, Mask, StructuredRows
 from invlib.solvers import samplers
 from invlib.solvers.posterior import Posterior
+from invlib.solvers.power_law import DETAIL, FINEST, PowerLaw, cosines
 from invlib.solvers.samplers import reverse_diffusion
 from invlib.solvers.schedules import Ascent, Reverse
 

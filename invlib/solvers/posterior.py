@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from invlib.checks import check_measurements, check_shape
 from invlib.priors.denoisers import Denoiser
-from invlib.priors.power_law import PowerLaw
 from invlib.priors.tiles import tiled
 from invlib.problems.operators import LinearOperator
 from invlib.runtime import Batched, on, own_defaults
+from invlib.solvers.power_law import PowerLaw
 
 Level = Tensor | float
 """A noise level of all images, or of each of them."""
