@@ -26,7 +26,6 @@ FINEST = 0.125
 DETAIL = 0.07
 """The standard deviation of what is finer. So pictures agree with the measurements only so far."""
 
-
 STEPS = 100
 """How many steps of conjugate gradients make pictures agree with measurements. Around a hole thirty are enough, and of
 scattered pixels these leave an error of about 0.03."""
@@ -85,7 +84,7 @@ class PowerLaw:
         """Pictures (n, C, H, W) of the prior that agree with measurements m (1, *measurement_shape), from white noise.
 
         A picture x of the prior becomes x + C M (MᵀC M + δ² MᵀM)⁻¹ (m - Mᵀx), where C is the covariance of the prior
-        and δ the strength of the detail that it leaves out.
+        and δ the strength of the detail that it leaves out. Noise in the measurements is taken for such detail.
 
         References
         ----------
@@ -99,7 +98,7 @@ class PowerLaw:
             return operator.measure(self._filter(picture, self.variance) + DETAIL**2 * picture)
 
         def inverse(r: Tensor) -> Tensor:
-            """That of C + δ² where everything is measured."""
+            """δ² (C + δ²)⁻¹ between the measurements: up to a factor, the inverse if every pixel is measured."""
             picture = operator.adjoint(r)
             return operator.measure(picture - self._filter(picture, self.variance / (self.variance + DETAIL**2)))
 
