@@ -288,7 +288,8 @@ def test_samples_can_share_their_first_steps(subspace, antithetic):
 def test_how_long_the_fast_sampler_takes_belongs_to_the_problem():
     operator = BlockAverage((1, 32, 32), 4)
     assert default_schedule(operator).evaluations == 14
-    assert default_schedule(StructuredRows((1, 32, 32), 0.1)).evaluations == 40
+    assert default_schedule(StructuredRows((1, 32, 32), 0.1)) == Schedule(40, sigma_0=0.5, rho=5)
+    assert default_schedule(DenseRows((1, 32, 32), 0.04)) == Schedule(40, sigma_0=0.5, rho=5, power_law=True)
     assert default_schedule(Mask.random_pixels((1, 32, 32), 0.1)) == Schedule(60)
     left_half = torch.arange(32).expand(32, 32) < 16
     assert default_schedule(Mask((1, 32, 32), left_half)) == Schedule(60, power_law=True)
