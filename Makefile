@@ -8,10 +8,10 @@ RUN := .venv/bin
 app: .venv/app
 	$(RUN)/streamlit run server.py
 
-# A worker a core, and a thread a worker: threads that wait for each other's cores stall. The browser's tests come first,
-# on one worker, and the other works through the rest.
+# Four workers, because a test in the browser waits for it, with a thread each: threads that wait for each other's cores
+# stall. Bytecode is kept even where the environment says otherwise, because many tests start Python anew.
 test: .venv/dev
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses 4 --dist worksteal
 
 lint: .venv/dev
 	$(RUN)/ruff check .

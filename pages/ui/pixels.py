@@ -61,10 +61,13 @@ def figure(picture: np.ndarray, *, alt: str, caption: str) -> None:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def webp_url(pixels: np.ndarray) -> str:
-    """A picture as the data URL of a WebP file, lossless if it is enlarged: a third of the size of a PNG file."""
+    """A picture as the data URL of a WebP file, lossless if it is enlarged: smaller than a PNG file, and made faster.
+
+    Higher methods save a third of an enlarged picture, and take twenty times as long (80 ms for one of 512×512).
+    """
     buffer = io.BytesIO()
     picture = enlarged(pixels)
-    picture.save(buffer, "WEBP", quality=95, method=1, lossless=picture.size != pixels.shape[1::-1])
+    picture.save(buffer, "WEBP", quality=95, method=0, lossless=picture.size != pixels.shape[1::-1])
     return data_url(buffer.getvalue(), "image/webp")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from invlib import decoding, pace, runs
@@ -24,6 +26,15 @@ def _pictures_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def _nothing_is_known_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no page refuses what was slow in an earlier test."""
     monkeypatch.setattr(runs, "PACE", pace.Pace())
+
+
+@pytest.fixture(autouse=True)
+def _packages_are_searched_for_components_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit reads the metadata of every package for each app under test."""
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", components)
+
+
+components = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture
