@@ -422,6 +422,20 @@ class Mask(LinearOperator):
         self.check_image(x)
         return x.where(self.kept, 0.0)
 
+    def hides(self, side: int) -> bool:
+        """Whether nothing is measured in some square of `side` pixels, or of as many as the image has.
+
+        >>> hole = Mask.block((1, 8, 8), (2, 3, 4, 5))
+        >>> hole.hides(4), hole.hides(5)
+        (True, False)
+        """
+        before = F.pad(
+            self.kept.any(0).long().cumsum(0).cumsum(1), (1, 0, 1, 0)
+        )  # how many are kept above and left of a pixel
+        down, across = (min(side, reach) for reach in self.image_shape[1:])
+        kept = before[down:, across:] - before[:-down, across:] - before[down:, :-across] + before[:-down, :-across]
+        return bool((kept == 0).any())
+
 
 def hartley(x: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
     """The orthonormal Hartley transform over some dimensions, which is real, symmetric and its own inverse.
@@ -686,11 +700,16 @@ STEPS = 30
 
 
 def conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], m: Tensor, precondition: Callable[[Tensor], Tensor], steps: int = STEPS
+    apply: Callable[[Tensor], Tensor],
+    m: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    steps: int = STEPS,
+    tolerance: float = 1e-6,
 ) -> Tensor:
     """Solve `apply(v) = m` for each item of a batch m by preconditioned conjugate gradients, in at most `steps` steps.
 
-    `apply` and `precondition`, which is about its inverse, are symmetric and positive definite.
+    `apply` and `precondition`, which is about its inverse, are symmetric and positive definite. It ends when the energy
+    of what is left, the inner product with what `precondition` makes of it, is the fraction `tolerance` of the first.
 
     >>> conjugate_gradients(lambda v: v * torch.tensor([1.0, 4.0]), torch.tensor([[2.0, 2.0]]), lambda r: r)
     tensor([[2.0000, 0.5000]])
@@ -708,7 +727,7 @@ def conjugate_gradients(
         v, r = v + length * direction, r - length * along
         z = precondition(r)
         before, energy = energy, dot(r, z)
-        if bool((energy <= 1e-6 * start).all()):
+        if bool((energy <= tolerance * start).all()):
             break
         direction = z + energy / before.clamp_min(1e-30) * direction
     return v

@@ -294,16 +294,10 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
             return Schedule(12, correlation=correlation)
         case Mask() if operator.measured > math.prod(operator.image_shape) / 2:
             return Schedule(60, correlation=correlation / 2, derivative_above=1.0, power_law=True)
-        case Mask() if hides_a_square(operator):
+        case Mask() if operator.hides(16):
             return Schedule(60, correlation=correlation, power_law=True)
         case _:
             return Schedule(60, correlation=correlation)
-
-
-def hides_a_square(mask: Mask, side: int = 16) -> bool:
-    """Whether no pixel of some square of `side` pixels is measured."""
-    known = mask.kept.any(0, keepdim=True).float()
-    return bool((F.max_pool2d(known, min(side, *known.shape[1:]), stride=1) == 0).any())
 
 
 def schedule_for_noise(problem: DenoisingProblem, count: int) -> dict[str, Any]:
