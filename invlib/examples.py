@@ -79,9 +79,15 @@ def example(name: str, *, channels: int | None = None, side: int | None = None) 
     side = chosen.side if side is None else side
     if not MIN_SIDE <= side <= chosen.side:
         raise ImageError(f"side must be from {MIN_SIDE} to {chosen.side} pixels, got {side}")
-    top, left, square = chosen.box
-    image = fit(to_tensor(chosen.read()[top : top + square, left : left + square]), side)
+    image = _square(name, side)
     return quantise(image if channels is None else to_channels(image, channels))
+
+
+@lru_cache(32)
+def _square(name: str, side: int) -> Tensor:
+    """The chosen square of an example, kept, because it takes up to 50 ms to read."""
+    top, left, square = EXAMPLES[name].box
+    return fit(to_tensor(EXAMPLES[name].read()[top : top + square, left : left + square]), side)
 
 
 def picture(name: str, *, channels: int | None = None, side: int | None = None) -> Picture:
