@@ -8,8 +8,8 @@ RUN := .venv/bin
 app: .venv/app
 	$(RUN)/streamlit run server.py
 
-# Four workers, because a test in the browser waits for it, with a thread each: threads that wait for each other's cores
-# stall. Bytecode is kept even where the environment says otherwise, because many tests start Python anew.
+# Four workers also on two cores, because tests in a browser spend much of their time waiting. Each has one thread, as
+# threads that share a core stall one another. Bytecode is kept because many tests start Python anew.
 test: .venv/dev
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses 4 --dist worksteal
 

@@ -13,7 +13,7 @@ from invlib.images import Picture
 from invlib.priors.denoisers import Denoiser
 from invlib.problems import linear, prior
 from invlib.problems.operators import BlockAverage, DenseMatrix, Downsampling, LinearOperator, Mask, StructuredRows
-from invlib.solvers import power_law, samplers
+from invlib.solvers import samplers
 from invlib.solvers.posterior import Posterior
 from invlib.solvers.power_law import DETAIL, FINEST, PowerLaw, cosines
 from invlib.solvers.samplers import reverse_diffusion
@@ -78,7 +78,7 @@ def test_colours_vary_as_those_of_photographs():
 def test_pictures_that_agree_with_measurements_have_the_mean_and_the_covariance_of_bayes(
     operator: LinearOperator, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(power_law, "LARGE", 8)
+    monkeypatch.setattr("invlib.solvers.power_law.LARGE", 8)
     law = PowerLaw(COLOUR)
     truth = law.sample(torch.randn(1, *COLOUR, generator=torch.Generator().manual_seed(1)))
     m = operator.measure(truth)
@@ -94,6 +94,19 @@ def test_pictures_that_agree_with_measurements_have_the_mean_and_the_covariance_
     expected = covariance - gain @ rows @ covariance
     spread = gain @ gain.T * DETAIL**2
     torch.testing.assert_close(root.T @ root, expected - spread, atol=5e-3, rtol=0)
+
+
+def test_pictures_are_right_between_lines_that_hide_little():
+    """Coarse cosines that cross thin lines are known from both sides, each to about the strength of the detail."""
+    shape = (1, 512, 512)
+    law = PowerLaw(shape)
+    truth, detail, white = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1)).split(1)
+    truth = law.sample(truth)
+    lines = Mask(shape, torch.arange(512).expand(512, 512).T % 40 != 20)
+    found = law.sample_given(lines, lines.measure(truth + DETAIL * detail), white)
+    cosines_of_a_pixel = law.variance.numel() / 512**2
+    expected = DETAIL * cosines_of_a_pixel**0.5
+    assert float((found - truth).square().mean().sqrt()) == pytest.approx(expected, rel=0.2)
 
 
 class Clouds(Denoiser):

@@ -429,9 +429,8 @@ class Mask(LinearOperator):
         >>> hole.hides(4), hole.hides(5)
         (True, False)
         """
-        before = F.pad(
-            self.kept.any(0).long().cumsum(0).cumsum(1), (1, 0, 1, 0)
-        )  # how many are kept above and left of a pixel
+        # How many pixels are kept above and to the left of each corner; four corners tell how many a square has.
+        before = F.pad(self.kept.any(0).long().cumsum(0).cumsum(1), (1, 0, 1, 0))
         down, across = (min(side, reach) for reach in self.image_shape[1:])
         kept = before[down:, across:] - before[:-down, across:] - before[down:, :-across] + before[:-down, :-across]
         return bool((kept == 0).any())
@@ -708,8 +707,8 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve `apply(v) = m` for each item of a batch m by preconditioned conjugate gradients, in at most `steps` steps.
 
-    `apply` and `precondition`, which is about its inverse, are symmetric and positive definite. It ends when the energy
-    of what is left, the inner product with what `precondition` makes of it, is the fraction `tolerance` of the first.
+    `apply` and `precondition`, which is about its inverse, are symmetric and positive definite. The iteration
+    ends when rᵀ P r, where r = m - apply(v) and P is `precondition`, is the fraction `tolerance` of its first value.
 
     >>> conjugate_gradients(lambda v: v * torch.tensor([1.0, 4.0]), torch.tensor([[2.0, 2.0]]), lambda r: r)
     tensor([[2.0000, 0.5000]])

@@ -269,8 +269,8 @@ def default_schedule(operator: LinearOperator, count: int = 8) -> Schedule:
     do: little detail is left to find below a noise of 0.03, the derivative changes little below 0.12, and the samples
     share the steps above 0.4. Where the picture has to form it takes forty or sixty; the paper's settings take three to
     five hundred for a worse average (docs/results.md). The least-squares estimate of random rows is off by nearly white
-    noise, no larger than the picture's contrast, so their recursion starts there. A few of them leave the coarse parts
-    unknown: below a twelfth, runs start with those of the prior `PowerLaw`.
+    noise, no larger than the picture's contrast, so their recursion starts there. Where fewer than a twelfth of
+    the numbers are measured, the coarse parts are unknown, and runs start with those of the prior `PowerLaw`.
 
     Where most pixels are known, those around a hole already say what belongs in it, and the derivative does not pay.
     Independent noise makes samples spread half as far as they err there, and with all of the correlation they err more

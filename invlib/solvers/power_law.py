@@ -30,7 +30,7 @@ STEPS = 100
 """The most steps of conjugate gradients that make pictures agree with measurements."""
 
 LARGE = 64
-"""The side in pixels of a hole with so many unknown cosines that it is better to look for what is known around it."""
+"""The side in pixels of a hole that hides so many cosines that solving for the pixels around it takes fewer steps."""
 
 
 class PowerLaw:
@@ -89,9 +89,9 @@ class PowerLaw:
         cosines, V are their variances, and δ is the strength of the detail that they leave out, which counts as noise
         in every measurement. So does noise that the measurements have.
 
-        Where something is known of every place, a few steps of conjugate gradients find it. Cosines that a large hole
-        hides take hundreds. There x + C M (MᵀC M + δ²)⁻¹ (m - Mᵀx), which is the same, takes 50 to 100: C = Bᵀ V B is
-        the covariance of the prior, and only what is known is unknown.
+        Conjugate gradients solve this in 15 to 50 steps, except where a mask has a large hole: cosines that it hides
+        would take hundreds. There they solve the equal x + C M (MᵀC M + δ²)⁻¹ (m - Mᵀx), where C = Bᵀ V B is the
+        covariance of the prior, in 50 to 100 steps. Its unknowns are the pixels outside the hole.
 
         References
         ----------

@@ -15,6 +15,8 @@ from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
+components = cache(manifest_scanner.scan_component_manifests)
+
 
 @pytest.fixture(autouse=True)
 def _pictures_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,9 +34,6 @@ def _nothing_is_known_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def _packages_are_searched_for_components_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit reads the metadata of every package for each app under test."""
     monkeypatch.setattr(manifest_scanner, "scan_component_manifests", components)
-
-
-components = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture
