@@ -8,6 +8,7 @@ the whole batch. Without torchrun there is one process, and a mean over the proc
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,9 @@ def joined() -> Iterator[None]:
     if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
         yield
         return
+    # Optimizers import this. Imported later, it would keep the group of processes and its threads beyond their end, and
+    # such a thread can abort a process that exits.
+    importlib.import_module("torch._dynamo")
     on_gpu = runtime.default_device().type == "cuda"
     if on_gpu:
         runtime.use_gpu(int(os.environ["LOCAL_RANK"]))
